@@ -1,0 +1,31 @@
+# The daily commands. PYTHON names the interpreter that makes .venv: make repro PYTHON=python3.12
+PYTHON ?= python3
+VENV := .venv
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+
+.PHONY: repro test lint goodreads constraints clean
+
+repro: $(VENV)/installed  ## run the pipeline with params.yaml as it is
+	dvc repro
+
+goodreads: $(VENV)/installed  ## the real dump (620 MB), as an experiment: params.yaml is changed in the workspace
+	dvc exp run -S fetch.source=goodreads
+
+test: $(VENV)/installed  ## run the tests
+	python -m pytest
+
+lint: $(VENV)/installed  ## check the style
+	ruff check . && ruff format --check .
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("error: Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; name one: make repro PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+constraints:  ## pin the newest versions that pyproject.toml admits; needs uv
+	{ sed -n '/^#/p' constraints.txt; uv pip compile --quiet --universal --upgrade --python-version 3.11 --all-extras --no-annotate --no-header --no-emit-index-url pyproject.toml; } > constraints.new
+	mv constraints.new constraints.txt
+
+clean:  ## remove the environment and what the stages wrote; DVC's cache stays
+	rm -rf $(VENV) data/raw data/interim data/processed data/split models
