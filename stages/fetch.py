@@ -1,0 +1,55 @@
+"""Puts the dump at data/raw/reviews.json.gz: made up offline, downloaded, or taken from a file."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+
+from sasrec import demo, download, errors, outputs, params
+
+RAW = Path("data/raw/reviews.json.gz")
+
+
+class FetchParams(msgspec.Struct, frozen=True):
+    """Section `fetch` of params.yaml."""
+
+    source: Literal["demo", "goodreads", "file"]
+    file: str | None  # the dump that source `file` takes
+    gdrive_id: str  # where source `goodreads` looks first
+    mirror_url: str  # and second
+    sha256: Annotated[str, msgspec.Meta(pattern="^[0-9a-fA-F]{64}$")] | None  # when set, other content is refused
+    demo_users: Annotated[int, msgspec.Meta(ge=1)]
+    demo_seed: Annotated[int, msgspec.Meta(ge=0)]
+
+    def __post_init__(self) -> None:
+        if self.source == "file" and not self.file:
+            raise ValueError("fetch.source is file, but fetch.file is null; set it to the path of a .json.gz dump")
+
+
+def fetch(fetch: FetchParams, destination: Path) -> None:
+    """Write the dump that the params name to `destination`."""
+    if fetch.source == "demo":
+        with destination.open("wb") as file:
+            demo.write_dump(file, fetch.demo_users, num_books=fetch.demo_users // 3 + 100, seed=fetch.demo_seed)
+    elif fetch.source == "goodreads":
+        # Another name than that of unfinished outputs, which the next run removes: a download is resumed.
+        received = RAW.with_suffix(".download")
+        download.download([download.DRIVE_URL.format(fetch.gdrive_id), fetch.mirror_url], received)
+        received.replace(destination)
+    elif fetch.file:
+        download.check_gzip(Path(fetch.file))
+        download.link_or_copy(Path(fetch.file), destination)
+
+
+def main() -> None:
+    """Read the params, write the dump, check or print its digest."""
+    section = params.load("fetch", FetchParams)
+    with outputs.whole(RAW) as partial:
+        fetch(section, partial)
+        digest = download.check_sha256(partial, section.sha256)
+    if section.sha256 is None:
+        print(f"{RAW}: sha256 {digest}; set fetch.sha256 to it to refuse any other content")
+
+
+if __name__ == "__main__":
+    errors.run(main)

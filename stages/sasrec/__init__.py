@@ -1,0 +1,1 @@
+"""SASRec on book reviews: pure functions and modules that know no path and no DVC."""

@@ -1,0 +1,166 @@
+"""Writes a dump of the same shape as Goodreads' spoiler reviews, offline, the same bytes everywhere.
+
+Readers finish series in order, stay with authors and drift between genres: a sequence model can learn that and
+popularity cannot. Only integers are drawn, and the compressor is pinned with pyarrow, so that neither the processor
+nor the system's zlib can change a byte.
+"""
+
+import datetime
+import itertools
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+
+NUM_GENRES = 12
+FIRST_DAY = datetime.date(2007, 1, 1)
+LAST_DAY = datetime.date(2017, 10, 31)
+LINES_PER_GZIP_MEMBER = 4096
+SYLLABLES = [consonant + vowel for consonant in "bcdfghklmnprstvz" for vowel in "aeiou"]
+ODD_SENTENCES = (
+    'She said "read it twice", and I did.',
+    "Ein Buch über Schuld, Sühne – und Käse.",
+    "C:\\novels\\draft is where it should have stayed.",
+    "最後の一章がすべて。",
+    "Magnifique… mais « trop » long 📚",
+)
+
+
+class ReviewLine(msgspec.Struct):
+    """One line, its fields in the order of the Goodreads dump."""
+
+    user_id: str
+    timestamp: str
+    review_sentences: list[tuple[int, str]]
+    rating: int
+    has_spoiler: bool
+    book_id: str
+    review_id: str
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """The books; those of a series follow one another, as do the series of an author."""
+
+    ids: list[str]
+    sequel: list[int]  # the next book of the series, or -1
+    author: list[int]
+    genre: list[int]
+    openers_by_author: list[list[int]]  # first books of series, and single books
+    openers_by_genre: list[list[int]]
+    cumulative_weights_by_genre: list[list[int]]  # of those openers' popularity
+
+
+def write_dump(file: BinaryIO, num_users: int, num_books: int, seed: int) -> None:
+    """Write the gzip JSON lines of `num_users` readers, a third of them below 10 reviews, to `file`."""
+    rng = np.random.default_rng(seed)
+    catalogue = _make_catalogue(num_books, rng)
+    sentences = _make_sentences(rng)
+    encoder = msgspec.json.Encoder()
+    codec = pa.Codec("gzip", compression_level=6)
+    lines = itertools.chain.from_iterable(_reviews_of_reader(catalogue, sentences, rng) for _ in range(num_users))
+    while member := list(itertools.islice(lines, LINES_PER_GZIP_MEMBER)):
+        file.write(codec.compress(encoder.encode_lines(member), asbytes=True))
+
+
+def _make_catalogue(num_books: int, rng: np.random.Generator) -> Catalogue:
+    sequel, author, genre, openers_by_author = [], [], [], []
+    openers_by_genre: list[list[int]] = [[] for _ in range(NUM_GENRES)]
+    while len(sequel) < num_books:
+        author_genre = int(rng.integers(NUM_GENRES))
+        openers_by_author.append([])
+        for _ in range(int(rng.integers(1, 4))):
+            length = int(rng.choice([1, 1, 3, 4, 5, 7]))
+            opener = len(sequel)
+            openers_by_author[-1].append(opener)
+            openers_by_genre[author_genre].append(opener)
+            sequel += [*range(opener + 1, opener + length), -1]
+            author += [len(openers_by_author) - 1] * length
+            genre += [author_genre] * length
+    ids = rng.choice(10**7, size=len(sequel), replace=False) + 1
+    cumulative = [_zipf_cumulative(len(openers), rng) for openers in openers_by_genre]
+    return Catalogue(
+        [str(i) for i in ids.tolist()], sequel, author, genre, openers_by_author, openers_by_genre, cumulative
+    )
+
+
+def _zipf_cumulative(number: int, rng: np.random.Generator) -> list[int]:
+    return np.cumsum(1_000_000 // (rng.permutation(number) + 3)).tolist()
+
+
+def _make_sentences(rng: np.random.Generator) -> list[str]:
+    words = ["".join(rng.choice(SYLLABLES, size=length)) for length in rng.integers(1, 5, size=2000)]
+    sentences = [
+        " ".join(rng.choice(words, size=length)).capitalize() + "." for length in rng.integers(4, 24, size=4000)
+    ]
+    return sentences + list(ODD_SENTENCES) * 20
+
+
+def _reviews_of_reader(catalogue: Catalogue, sentences: list[str], rng: np.random.Generator) -> Iterator[ReviewLine]:
+    """Yield one reader's reviews, newest first, as the dump lists them."""
+    is_casual = rng.integers(3) == 0
+    number = int(rng.integers(1, 10) if is_casual else 5 + 600 // rng.integers(3, 103))  # 10 to 205, mean 27
+    draws = rng.integers(2**31, size=(number, 12)).tolist()
+    user_id = rng.bytes(16).hex()
+    review_ids = rng.bytes(16 * number).hex()
+    books = _read_in_order(catalogue, draws)
+    days = _days(draws)
+    for i in reversed(range(number)):
+        chosen = draws[i][7:11][: 1 + draws[i][5] % 4]
+        yield ReviewLine(
+            user_id,
+            days[i],
+            [(int(draw % 50 == 0), sentences[draw % len(sentences)]) for draw in chosen],
+            draws[i][6] % 6,
+            draws[i][6] % 17 == 0,
+            catalogue.ids[books[i]],
+            review_ids[32 * i : 32 * i + 32],
+        )
+
+
+def _read_in_order(catalogue: Catalogue, draws: list[list[int]]) -> list[int]:
+    """Return one book a draw: mostly the sequel of the last one, else one of the author's, else one of the genre's."""
+    genre = draws[0][0] % NUM_GENRES
+    books: list[int] = []
+    read: set[int] = set()
+    for whim, drift, choice, *_ in draws:
+        if drift % 12 == 0:
+            genre = (genre + (1 if drift % 24 else NUM_GENRES - 1)) % NUM_GENRES
+        book = _next_book(catalogue, books, read, genre, whim % 100, choice)
+        books.append(book)
+        read.add(book)
+    return books
+
+
+def _next_book(catalogue: Catalogue, books: list[int], read: set[int], genre: int, whim: int, choice: int) -> int:
+    if books and whim == 99:
+        return books[choice % len(books)]  # a re-read
+    if books and whim < 65:
+        sequel = catalogue.sequel[books[-1]]
+        if sequel >= 0 and sequel not in read:
+            return sequel
+    if books and whim < 80:
+        unread = [opener for opener in catalogue.openers_by_author[catalogue.author[books[-1]]] if opener not in read]
+        if unread:
+            return unread[choice % len(unread)]
+    openers, cumulative = catalogue.openers_by_genre[genre], catalogue.cumulative_weights_by_genre[genre]
+    for attempt in range(8):  # a reader who has read all of a genre's favourites takes one up again
+        opener = openers[bisect_right(cumulative, (choice * (2 * attempt + 1)) % cumulative[-1])]
+        if opener not in read:
+            break
+    return opener
+
+
+def _days(draws: list[list[int]]) -> list[str]:
+    """Return each book's day: often that of the one before, never after LAST_DAY."""
+    span = (LAST_DAY - FIRST_DAY).days
+    day = draws[0][3] % (span * 2 // 3)
+    days = []
+    for draw in draws:
+        day = min(day + (draw[4] // 4 % 40 if draw[4] % 4 else 0), span)
+        days.append((FIRST_DAY + datetime.timedelta(day)).isoformat())
+    return days

@@ -1,0 +1,20 @@
+"""How a stage ends when its user can mend the cause: one line, no traceback."""
+
+import sys
+from collections.abc import Callable
+
+
+class UserError(Exception):
+    """Something in the input or the params that a user can mend; the message says what, where and how."""
+
+
+def run(main: Callable[[], None]) -> None:
+    """Call `main`; exit with status 1 and one line on standard error where it raises UserError or OSError."""
+    try:
+        main()
+    except UserError as error:
+        sys.exit("error: " + " ".join(str(error).split()))
+    except OSError as error:
+        sys.exit(f"error: {error.filename or 'input or output'}: {error.strerror or error}")
+    except KeyboardInterrupt:
+        sys.exit("error: interrupted; nothing was written, `dvc repro` starts this stage again")

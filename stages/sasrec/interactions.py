@@ -1,0 +1,62 @@
+"""Filters, re-indexes and orders reviews, as one Ibis expression that any Ibis engine can run."""
+
+from typing import Annotated, Literal, NamedTuple
+
+import ibis
+import msgspec
+from ibis import _
+from ibis.expr.types import Table
+
+
+class FilterReindexParams(msgspec.Struct, frozen=True):
+    """Section `filter_reindex` of params.yaml."""
+
+    min_ratings: Annotated[int, msgspec.Meta(ge=1)]  # readers with fewer reviews are dropped
+    same_day_order: Literal["newest_first", "book_idx"]  # how one reader's reviews of one day are ordered
+
+
+class Tables(NamedTuple):
+    """What the expression yields; see the README for the columns."""
+
+    users: Table  # user_idx, user_id, num_ratings, ordered by user_idx (from 0)
+    books: Table  # book_idx, book_id, num_ratings, ordered by book_idx (from 1: 0 pads histories)
+    interactions: Table  # user_idx, timestamp, book_idx, in the order in which each reader read
+
+
+def reindex(reviews: Table, params: FilterReindexParams) -> Tables:
+    """Return the surviving users and books with their indices, and the interactions between them.
+
+    `reviews` has the columns user_id, timestamp, book_id and position, the row's number in the file. An index is
+    given by first appearance in the file among the rows that survive the filter.
+    """
+    by_user = reviews.group_by("user_id").agg(num_ratings=_.count(), first=_.position.min())
+    survivors = by_user.filter(_.num_ratings >= params.min_ratings)
+    users = survivors.mutate(user_idx=_rank_by_first_appearance().cast("int32"))
+
+    kept = reviews.semi_join(users, "user_id")
+    by_book = kept.group_by("book_id").agg(num_ratings=_.count(), first=_.position.min())
+    books = by_book.mutate(book_idx=(_rank_by_first_appearance() + 1).cast("int32"))
+
+    # The dump lists a reader's reviews newest first, so a later line of the same day is an earlier event.
+    same_day = {"newest_first": [_.position.desc()], "book_idx": [_.book_idx, _.position]}
+    interactions = (
+        reviews.inner_join(users, "user_id")
+        .inner_join(books, "book_id")
+        .order_by("user_idx", "timestamp", *same_day[params.same_day_order])
+        .select("user_idx", "timestamp", "book_idx")
+    )
+    return Tables(
+        users.order_by("user_idx").select("user_idx", "user_id", "num_ratings"),
+        books.order_by("book_idx").select("book_idx", "book_id", "num_ratings"),
+        interactions,
+    )
+
+
+def ratings_per_reader(reviews: Table) -> Table:
+    """Return the columns ratings and readers: how many readers of the dump have that many reviews."""
+    by_user = reviews.group_by("user_id").agg(ratings=_.count())
+    return by_user.group_by("ratings").agg(readers=_.count()).order_by("ratings")
+
+
+def _rank_by_first_appearance() -> ibis.expr.types.IntegerValue:
+    return ibis.row_number().over(order_by="first")

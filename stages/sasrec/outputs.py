@@ -1,0 +1,87 @@
+"""Writes a file whole or not at all."""
+
+import csv
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+ROWS_PER_GROUP = 1 << 17
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Yield a path beside `path` to write to; it takes the name `path` when the block ends well, else it goes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    partial.unlink(missing_ok=True)  # left by a killed run
+    try:
+        yield partial
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write `content` as indented JSON."""
+    with whole(path) as partial:
+        partial.write_bytes(msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n")
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write `rows` as CSV under `header`."""
+    with whole(path) as partial, partial.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
+
+
+@contextmanager
+def parquet(path: Path, schema: pa.Schema) -> Iterator["RowGroups"]:
+    """Yield a writer of batches; the file's bytes depend on the rows alone, not on how they were batched."""
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        row_groups = RowGroups(writer)
+        yield row_groups
+        row_groups.flush()
+
+
+class RowGroups:
+    """Collects batches into row groups of ROWS_PER_GROUP."""
+
+    def __init__(self, writer: pq.ParquetWriter) -> None:
+        self.num_rows = 0
+        self._writer = writer
+        self._pending: list[pa.RecordBatch] = []
+        self._num_pending = 0
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Add the rows of `batch`."""
+        self.num_rows += len(batch)
+        while self._num_pending + len(batch) >= ROWS_PER_GROUP:
+            head = ROWS_PER_GROUP - self._num_pending
+            self._pending.append(batch.slice(0, head))
+            batch = batch.slice(head)
+            self.flush()
+        if len(batch):
+            self._pending.append(batch)
+            self._num_pending += len(batch)
+
+    def flush(self) -> None:
+        """Write what is pending as a row group."""
+        if self._pending:
+            rows = pa.Table.from_batches(self._pending).combine_chunks()
+            self._writer.write_table(rows, row_group_size=ROWS_PER_GROUP)
+            self._pending, self._num_pending = [], 0
+
+
+def write_parquet(path: Path, table: pa.Table) -> None:
+    """Write `table` whole."""
+    with whole(path) as partial, parquet(partial, table.schema) as rows:
+        for batch in table.to_batches():
+            rows.write(batch)

@@ -1,0 +1,55 @@
+"""Holds readers and books out, draws the negatives they are ranked against, and counts the data."""
+
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from sasrec import errors, holdout, outputs, params, sequences
+
+REVIEWS = Path("data/interim/reviews.parquet")
+REJECTED = Path("data/interim/rejected.parquet")
+USERS = Path("data/processed/users.parquet")
+BOOKS = Path("data/processed/books.parquet")
+INTERACTIONS = Path("data/processed/interactions.parquet")
+TRAIN = Path("data/split/train.safetensors")
+VALIDATION = Path("data/split/validation.safetensors")
+EVALUATION = Path("data/split/evaluation.safetensors")
+METRICS = Path("metrics/data.json")
+
+
+def count(split: holdout.Split) -> dict[str, float]:
+    """Return what metrics/data.json holds."""
+    rows = {path: pq.read_metadata(path).num_rows for path in (REVIEWS, REJECTED, USERS, BOOKS, INTERACTIONS)}
+    return {
+        "reviews": rows[REVIEWS],
+        "rejected": rows[REJECTED],
+        "users": rows[USERS],
+        "books": rows[BOOKS],
+        "ratings": rows[INTERACTIONS],
+        "mean_ratings_per_user": rows[INTERACTIONS] / rows[USERS],
+        "train_users": len(split.train.histories),
+        "eval_users": len(split.evaluation.users),
+    }
+
+
+def main() -> None:
+    """Read the params and the interactions, write the three parts and the counts."""
+    section = params.load("split", holdout.SplitParams)
+    evaluation = params.load("evaluation", holdout.EvaluationParams)
+    table = pq.read_table(INTERACTIONS, columns=["user_idx", "book_idx"])
+    num_readers, num_books = (pq.read_metadata(path).num_rows for path in (USERS, BOOKS))
+    books_read = sequences.from_sorted_rows(table["user_idx"].to_numpy(), table["book_idx"].to_numpy(), num_readers)
+    split = holdout.split(books_read, num_books, section, evaluation)
+    with (
+        outputs.whole(TRAIN) as train,
+        outputs.whole(VALIDATION) as validation,
+        outputs.whole(EVALUATION) as test,
+    ):
+        holdout.save_training_set(train, split.train)
+        holdout.save_held_out(validation, split.validation)
+        holdout.save_held_out(test, split.evaluation)
+    outputs.write_json(METRICS, count(split))
+
+
+if __name__ == "__main__":
+    errors.run(main)
