@@ -1,0 +1,56 @@
+"""Ranks each held-out reader's true book by the model and by popularity, on the same lists."""
+
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from sasrec import device, errors, holdout, model, outputs, params, ranking, scorers, training
+
+TRAIN = Path("data/split/train.safetensors")
+EVALUATION = Path("data/split/evaluation.safetensors")
+WEIGHTS = Path("models/sasrec.safetensors")
+CONFIG = Path("models/sasrec.json")
+METRICS = Path("metrics/eval.json")
+RANKS = Path("plots/rank_histogram.csv")
+
+
+def table(metrics: dict[str, dict[str, dict[str, float]]], k: int) -> str:
+    """Return the metrics as text, a line a scorer."""
+    columns = [(ranked, f"{name}@{k}") for ranked in ("sampled", "full") for name in ("HR", "NDCG")]
+    lines = [" " * 12 + "".join(f"{ranked + ' ' + name:>20}" for ranked, name in columns)]
+    for scorer, by_list in metrics.items():
+        cells = (f"{by_list[r][name]:.4f} ± {by_list[r][name + '_half_width']:.4f}" for r, name in columns)
+        lines.append(f"{scorer:<12}" + "".join(f"{cell:>20}" for cell in cells))
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Read the params, the model and the held-out readers; write the metrics and the histogram of ranks."""
+    evaluation = params.load("evaluation", holdout.EvaluationParams)
+    train = params.load("train", training.TrainParams)
+    where = device.use(train.device, train.num_threads)
+    held_out = holdout.load_held_out(EVALUATION)
+    network = model.load(WEIGHTS, msgspec.json.decode(CONFIG.read_bytes(), type=model.Config)).to(where)
+    popularity = scorers.by_popularity(holdout.load_training_set(TRAIN))
+
+    ranks = {
+        "sasrec": ranking.rank(held_out, scorers.by_model(network)),
+        "popularity": ranking.rank(held_out, popularity),
+    }
+    metrics = {
+        name: {
+            "sampled": ranking.summary(found.sampled, evaluation.k),
+            "full": ranking.summary(found.full, evaluation.k),
+        }
+        for name, found in ranks.items()
+    }
+    outputs.write_json(METRICS, metrics)
+    num_places = held_out.negatives.shape[1] + 1
+    counts = [np.bincount(found.sampled, minlength=num_places).tolist() for found in ranks.values()]
+    outputs.write_csv(RANKS, ["rank", *ranks], zip(range(1, num_places + 1), *counts, strict=True))
+    print(table(metrics, evaluation.k))
+
+
+if __name__ == "__main__":
+    errors.run(main)

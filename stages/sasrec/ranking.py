@@ -1,0 +1,77 @@
+"""Ranks each reader's true book, among its negatives and in the whole catalogue, and averages over readers."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sasrec.errors import UserError
+from sasrec.holdout import HeldOut
+from sasrec.sequences import Sequences
+
+READERS_PER_BATCH = 256  # bounds the scores held at once: 256 x 25,000 books x 4 bytes is 26 MB
+
+Scorer = Callable[[Sequences, np.ndarray], Tensor]
+"""Takes histories and the readers wanted; returns the score of every book, (len(readers), num_books + 1) float."""
+
+
+class Ranks(NamedTuple):
+    """How many books rank at or above each reader's true book, (readers,) int64; 0 is best."""
+
+    sampled: np.ndarray  # among the reader's negatives
+    full: np.ndarray  # among all books, the history left out
+
+
+def rank(held_out: HeldOut, score: Scorer) -> Ranks:
+    """Rank every reader's true book by `score`; a book with the same score counts against it.
+
+    Raises:
+        UserError: a score is not finite.
+
+    """
+    readers = np.arange(len(held_out.users))
+    batches = [readers[start : start + READERS_PER_BATCH] for start in range(0, len(readers), READERS_PER_BATCH)]
+    ranks = [_rank_batch(held_out, batch, score(held_out.histories, batch)) for batch in batches]
+    sampled, full = (np.concatenate(parts) for parts in zip(*ranks, strict=True))
+    return Ranks(sampled, full)
+
+
+def _rank_batch(held_out: HeldOut, readers: np.ndarray, scores: Tensor) -> Ranks:
+    device = scores.device
+    if not torch.isfinite(scores).all():
+        raise UserError("models/sasrec.safetensors: a score is not finite; lower train.lr and train again")
+    true_books = torch.from_numpy(held_out.true_books[readers]).to(device).long()[:, None]  # (batch, 1)
+    negatives = torch.from_numpy(held_out.negatives[readers]).to(device).long()  # (batch, negatives)
+    true_scores = scores.gather(1, true_books)
+    sampled = (scores.gather(1, negatives) >= true_scores).sum(1)
+
+    offsets = held_out.histories.offsets
+    read = [held_out.histories.items[offsets[reader] : offsets[reader + 1]] for reader in readers]
+    rows = np.repeat(np.arange(len(readers)), [len(books) for books in read])
+    is_candidate = torch.ones_like(scores, dtype=torch.bool)
+    is_candidate[:, 0] = False
+    is_candidate[torch.from_numpy(rows), torch.from_numpy(np.concatenate(read)).long()] = False
+    is_candidate.scatter_(1, true_books, value=False)  # it does not outrank itself, a re-read or not
+    full = ((scores >= true_scores) & is_candidate).sum(1)
+    return Ranks(sampled.cpu().numpy(), full.cpu().numpy())
+
+
+def hit_rates(ranks: np.ndarray, k: int) -> np.ndarray:
+    """Return 1 where the true book is among the first k, else 0, (readers,) float64."""
+    return (ranks < k).astype(np.float64)
+
+
+def ndcgs(ranks: np.ndarray, k: int) -> np.ndarray:
+    """Return 1 / log2(rank + 2) where the true book is among the first k, else 0, (readers,) float64."""
+    return np.where(ranks < k, 1 / np.log2(ranks + 2), 0)
+
+
+def summary(ranks: np.ndarray, k: int) -> dict[str, float]:
+    """Return HR@k and NDCG@k, each with the half-width of its 95 % confidence interval over readers."""
+    means = {}
+    for name, values in ((f"HR@{k}", hit_rates(ranks, k)), (f"NDCG@{k}", ndcgs(ranks, k))):
+        means[name] = float(values.mean())
+        means[f"{name}_half_width"] = float(1.96 * values.std() / np.sqrt(len(values)))
+    return means
