@@ -1,5 +1,6 @@
 """Filters, re-indexes and orders reviews, as one Ibis expression that any Ibis engine can run."""
 
+from itertools import pairwise
 from typing import Annotated, Literal, NamedTuple
 
 import ibis
@@ -53,9 +54,17 @@ def reindex(reviews: Table, params: FilterReindexParams) -> Tables:
 
 
 def ratings_per_reader(reviews: Table) -> Table:
-    """Return the columns ratings and readers: how many readers of the dump have that many reviews."""
+    """Return the columns ratings and readers: how many readers of the dump have how many reviews.
+
+    `ratings` names a range, such as 10-19; the ranges grow as 1, 2, 5, 10, 20, 50, ... and empty ones are left out.
+    """
     by_user = reviews.group_by("user_id").agg(ratings=_.count())
-    return by_user.group_by("ratings").agg(readers=_.count()).order_by("ratings")
+    starts = [digit * 10**power for power in range(6) for digit in (1, 2, 5)]
+    ranges = [(start, end - 1) for start, end in pairwise(starts)]
+    labels = [str(first) if first == last else f"{first}-{last}" for first, last in ranges] + [f"{starts[-1]}+"]
+    bucket = by_user.mutate(bucket=_.ratings.bucket(starts, include_over=True))
+    counts = bucket.group_by("bucket").agg(readers=_.count()).order_by("bucket")
+    return counts.select(ratings=_.bucket.cases(*enumerate(labels)), readers=_.readers)
 
 
 def _rank_by_first_appearance() -> ibis.expr.types.IntegerValue:

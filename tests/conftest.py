@@ -1,0 +1,93 @@
+"""What several tests share: small data made by hand, and the ground truth where it is there."""
+
+import gzip
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sasrec.sequences import Sequences
+
+ROOT = Path(__file__).parent.parent
+SHARED = ROOT.parent / "shared"
+
+
+@pytest.fixture
+def shared() -> Path:
+    if not SHARED.is_dir():
+        pytest.skip("the ground truth of the original notebook is not in the repository: no ../shared here")
+    return SHARED
+
+
+def sequences(*readers: Iterable[int]) -> Sequences:
+    """One list of books a reader."""
+    lists = [list(books) for books in readers]
+    offsets = np.cumsum([0, *map(len, lists)])
+    return Sequences(np.array([book for books in lists for book in books], dtype=np.int32), offsets)
+
+
+def as_lists(given: Sequences) -> list[list[int]]:
+    return [given.items[a:b].tolist() for a, b in zip(given.offsets[:-1], given.offsets[1:], strict=True)]
+
+
+def review(user_id: str = "u", timestamp: str = "2015-01-05", book_id: str = "b", **more: object) -> dict[str, object]:
+    return {"user_id": user_id, "timestamp": timestamp, "book_id": book_id, "rating": 3, **more}
+
+
+def write_dump(path: Path, reviews: Iterable[dict[str, object]]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(gzip.compress("".join(json.dumps(each) + "\n" for each in reviews).encode(), mtime=0))
+    return path
+
+
+def copy_project(destination: Path) -> Path:
+    """Commit the working tree's files, as they are now, to a new repository without any data."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+    )
+    for name in filter(None, listed.stdout.decode().split("\0")):
+        if (ROOT / name).is_file():
+            (destination / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, destination / name)
+    identity = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
+    for command in (["init", "-q"], ["add", "-A"], [*identity, "commit", "-qm", "The project"]):
+        subprocess.run(["git", *command], cwd=destination, check=True)
+    return destination
+
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def runner(folder: Path) -> Run:
+    """Run a command in `folder` with this interpreter's environment first on the PATH."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    identity = {
+        f"GIT_{who}_{what}": "test@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
+    }
+    environment = {**os.environ, **identity, "PATH": path}
+
+    def run(*command: str, fails: bool = False) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+        assert (done.returncode != 0) == fails, f"{command}: {done.stdout}\n{done.stderr}"
+        return done
+
+    return run
+
+
+def set_params(folder: Path, **sections: dict[str, object]) -> None:
+    """Change keys of params.yaml: set_params(folder, train={"lr": 0.01})."""
+    from ruamel.yaml import YAML
+
+    document = YAML().load(folder / "params.yaml")
+    for section, changes in sections.items():
+        document[section].update(changes)
+    YAML().dump(document, folder / "params.yaml")
