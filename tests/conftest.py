@@ -91,3 +91,11 @@ def set_params(folder: Path, **sections: dict[str, object]) -> None:
     for section, changes in sections.items():
         document[section].update(changes)
     YAML().dump(document, folder / "params.yaml")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    import torch
+
+    for item in items:
+        if item.get_closest_marker("cuda") and not torch.cuda.is_available():
+            item.add_marker(pytest.mark.skip(reason="PyTorch finds no CUDA device here"))

@@ -131,8 +131,12 @@ class Sasrec(nn.Module):
         length = history.shape[1]
         x = self.item_embedding(history) + self.position_embedding.weight[-length:]  # (batch, length, hidden_units)
         x = self.embedding_norm(dropout(x, self.params.dropout_rate, generator))
-        future = torch.ones(length, length, dtype=torch.bool, device=history.device).triu(1)
-        hidden = future | (history == 0)[:, None, None, :]  # (batch, 1, length, length)
+        places = torch.arange(length, device=history.device)
+        is_future = places > places[:, None]  # (length, length)
+        is_other_padding = (history == 0)[:, None, :] & (
+            places != places[:, None]
+        )  # padding sees itself: no row is empty
+        hidden = (is_future | is_other_padding)[:, None]  # (batch, 1, length, length)
         for block in self.blocks:
             x = block(x, hidden, generator)
         return self.final_norm(x)

@@ -1,0 +1,121 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import as_lists, sequences
+
+from sasrec import holdout
+from sasrec.errors import UserError
+from sasrec.holdout import EvaluationParams, Split, SplitParams
+from sasrec.sequences import Sequences
+
+NUM_BOOKS = 300
+
+
+def readers(number: int = 60, shortest: int = 4) -> Sequences:
+    rng = np.random.default_rng(1)
+    return sequences(*(rng.integers(1, NUM_BOOKS + 1, size=rng.integers(shortest, 40)) for _ in range(number)))
+
+
+def split(
+    given: Sequences, protocol: str = "holdout_users", users: int | None = 20, items: int = 100, seed: int = 0
+) -> Split:
+    params = SplitParams(protocol, seed, num_validation_users=15)
+    return holdout.split(given, NUM_BOOKS, params, EvaluationParams(users, items, k=10))
+
+
+def test_evaluation_readers_are_judged_by_their_last_book_and_never_train() -> None:
+    given = readers()
+    parts = split(given)
+    books = as_lists(given)
+    users = parts.evaluation.users.tolist()
+    assert len(set(users)) == 20
+    assert parts.evaluation.true_books.tolist() == [books[user][-1] for user in users]
+    assert as_lists(parts.evaluation.histories) == [books[user][:-1] for user in users]
+    others = [user for user in range(60) if user not in users]
+    held_back = parts.validation.users.tolist()
+    assert as_lists(parts.train.histories) == [books[u][:-1] if u in held_back else books[u] for u in others]
+
+
+def test_the_validation_book_is_the_last_of_a_training_reader() -> None:
+    given = readers()
+    parts = split(given)
+    books = as_lists(given)
+    users = parts.validation.users.tolist()
+    assert len(set(users)) == 15
+    assert not set(users) & set(parts.evaluation.users.tolist())
+    assert parts.validation.true_books.tolist() == [books[user][-1] for user in users]
+    assert as_lists(parts.validation.histories) == [books[user][:-1] for user in users]
+
+
+def test_leave_one_out_tests_on_the_last_book_and_validates_on_the_one_before() -> None:
+    given = readers()
+    parts = split(given, "leave_one_out", users=None)
+    books = as_lists(given)
+    assert as_lists(parts.train.histories) == [each[:-2] for each in books]
+    assert parts.evaluation.users.tolist() == list(range(60))
+    assert parts.evaluation.true_books.tolist() == [each[-1] for each in books]
+    assert as_lists(parts.evaluation.histories) == [each[:-1] for each in books]
+    validated = parts.validation.users
+    assert parts.validation.true_books.tolist() == [books[user][-2] for user in validated]
+    assert as_lists(parts.validation.histories) == [books[user][:-2] for user in validated]
+
+
+def test_leave_one_out_trains_on_all_of_a_reader_with_two_books() -> None:
+    parts = split(sequences([1, 2], [3, 4, 5]), "leave_one_out", users=None)
+    assert as_lists(parts.train.histories) == [[1, 2], [3]]
+    assert parts.evaluation.users.tolist() == [1]
+
+
+@pytest.mark.parametrize("protocol", ["holdout_users", "leave_one_out"])
+def test_negatives_are_distinct_and_never_read_by_their_reader(protocol: str) -> None:
+    given = readers()
+    books = as_lists(given)
+    for held_out in (split(given, protocol).evaluation, split(given, protocol).validation):
+        for user, negatives in zip(held_out.users, held_out.negatives.tolist(), strict=True):
+            assert len(set(negatives)) == 100
+            assert not set(negatives) & set(books[user])
+            assert min(negatives) >= 1
+            assert max(negatives) <= NUM_BOOKS
+
+
+def test_the_seed_chooses_the_readers_and_the_same_seed_the_same_ones() -> None:
+    given = readers()
+    first, again, other = split(given), split(given), split(given, seed=1)
+    assert np.array_equal(first.evaluation.negatives, again.evaluation.negatives)
+    assert not np.array_equal(first.evaluation.users, other.evaluation.users)
+
+
+def test_another_number_of_negatives_changes_neither_training_nor_validation() -> None:
+    given = readers()
+    few, many = split(given, items=10), split(given, items=200)
+    assert np.array_equal(few.evaluation.users, many.evaluation.users)
+    assert np.array_equal(few.train.histories.items, many.train.histories.items)
+    assert np.array_equal(few.validation.negatives, many.validation.negatives)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"users": 61}, "evaluation.num_user_sample is 61, but only 60 readers can be evaluated"),
+        ({"users": 60}, "evaluation.num_user_sample is 60, which leaves no training reader"),
+        ({"users": None}, "evaluation.num_user_sample is null, which only split.protocol leave_one_out can take"),
+        ({"items": 299}, r"evaluation.num_item_sample is 299, but reader \d+ left only \d+ of 300 books unread"),
+        ({"protocol": "leave_one_out", "users": 61}, "only 60 readers can be evaluated"),
+    ],
+)
+def test_a_sample_that_the_data_cannot_give_is_named(arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        split(readers(), **arguments)
+
+
+def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
+    parts = split(readers())
+    holdout.save_training_set(tmp_path / "train", parts.train)
+    holdout.save_held_out(tmp_path / "test", parts.evaluation)
+    train, test = holdout.load_training_set(tmp_path / "train"), holdout.load_held_out(tmp_path / "test")
+    assert (train.num_readers, train.num_books) == (60, NUM_BOOKS)
+    assert as_lists(train.histories) == as_lists(parts.train.histories)
+    assert as_lists(test.histories) == as_lists(parts.evaluation.histories)
+    for name in ("users", "true_books", "negatives"):
+        assert np.array_equal(getattr(test, name), getattr(parts.evaluation, name))

@@ -1,0 +1,89 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from conftest import as_lists, sequences
+
+from sasrec import ranking, scorers
+from sasrec.errors import UserError
+from sasrec.holdout import HeldOut, TrainingSet
+from sasrec.model import SasrecParams, build
+from sasrec.sequences import Sequences
+
+
+def held_out(history: list[int], true_book: int, negatives: list[int]) -> HeldOut:
+    return HeldOut(np.array([0]), sequences(history), np.array([true_book]), np.array([negatives]))
+
+
+def ranks_of(scores: list[float], task: HeldOut) -> tuple[int, int]:
+    sampled, full = ranking.rank(task, lambda _histories, _readers: torch.tensor([scores]))
+    return int(sampled[0]), int(full[0])
+
+
+#         padding, book 1, 2, 3, 4, 5
+SCORES = [9.0, 0.5, 0.9, 0.1, 0.5, 0.7]
+
+
+@pytest.mark.parametrize(
+    ("history", "true_book", "negatives", "sampled", "full"),
+    [
+        ([3], 2, [1, 4, 5], 0, 0),
+        ([3], 5, [1, 4], 0, 1),  # the padding's column is no book
+        ([2], 5, [1, 4], 0, 0),  # a book of the history is not recommended again
+        ([3], 1, [4, 5], 2, 3),  # 4 has the same score: it counts against the true book
+        ([1, 2], 1, [4, 5], 2, 2),  # a re-read: the true book is ranked though it is in the history
+        ([3], 1, [3], 0, 3),
+    ],
+)
+def test_ranks_by_hand(history: list[int], true_book: int, negatives: list[int], sampled: int, full: int) -> None:
+    assert ranks_of(SCORES, held_out(history, true_book, negatives)) == (sampled, full)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_a_score_that_is_not_finite_stops(bad: float) -> None:
+    with pytest.raises(UserError, match="a score is not finite"):
+        ranks_of([0.0, bad, 0.5, 0.1, 0.2, 0.3], held_out([3], 2, [4]))
+
+
+def test_many_readers_rank_as_one_by_one_with_sorting() -> None:
+    rng = np.random.default_rng(0)
+    number, num_books = 700, 60  # more than two batches
+    histories = sequences(*(rng.integers(1, num_books + 1, size=rng.integers(1, 15)) for _ in range(number)))
+    negatives = np.stack([rng.permutation(num_books)[:10] + 1 for _ in range(number)])
+    task = HeldOut(np.arange(number), histories, rng.integers(1, num_books + 1, size=number), negatives)
+    scores = rng.integers(0, 30, size=(number, num_books + 1)).astype(np.float32)  # with ties
+    sampled, full = ranking.rank(task, lambda _histories, readers: torch.from_numpy(scores[readers]))
+    for reader, history in enumerate(as_lists(histories)):
+        true_score = scores[reader, task.true_books[reader]]
+        others = set(range(1, num_books + 1)) - set(history) - {int(task.true_books[reader])}
+        assert full[reader] == sum(scores[reader, book] >= true_score for book in others)
+        assert sampled[reader] == sum(scores[reader, book] >= true_score for book in negatives[reader])
+
+
+def test_hit_rate_and_ndcg_by_hand() -> None:
+    ranks = np.array([0, 1, 9, 10, 50])
+    means = ranking.summary(ranks, k=10)
+    assert means["HR@10"] == pytest.approx(3 / 5)
+    assert means["NDCG@10"] == pytest.approx((1 + 1 / math.log2(3) + 1 / math.log2(11)) / 5)
+    assert ranking.summary(ranks, k=1)["HR@1"] == pytest.approx(1 / 5)
+
+
+def test_the_half_width_is_that_of_a_binomial_share() -> None:
+    ranks = np.array([0] * 300 + [100] * 700)
+    assert ranking.summary(ranks, k=10)["HR@10_half_width"] == pytest.approx(1.96 * math.sqrt(0.3 * 0.7 / 1000))
+
+
+def test_popularity_counts_what_training_readers_read() -> None:
+    score = scorers.by_popularity(TrainingSet(sequences([1, 2, 1], [1, 4]), num_readers=2, num_books=5))
+    assert score(sequences([3], [3]), np.array([0, 1])).tolist() == [[0, 3, 1, 0, 1, 0]] * 2
+
+
+def test_the_model_scores_a_left_padded_history_cut_to_its_latest_books() -> None:
+    params = SasrecParams(3, 8, 1, 1, 0.5, False, 0.5)
+    network = build(params, 9, torch.Generator().manual_seed(0))
+    histories: Sequences = sequences([1, 2, 3, 4, 5], [6])
+    scores = scorers.by_model(network)(histories, np.array([0, 1]))
+    for row, history in zip(scores, ([3, 4, 5], [0, 0, 6]), strict=True):
+        expected = network(torch.tensor([history]))[0, -1] @ network.item_embedding.weight.T
+        torch.testing.assert_close(row, expected)
