@@ -70,8 +70,8 @@ def write_dump(file: BinaryIO, num_users: int, num_books: int, seed: int) -> Non
 def _make_catalogue(num_books: int, rng: np.random.Generator) -> Catalogue:
     sequel, author, genre, openers_by_author = [], [], [], []
     openers_by_genre: list[list[int]] = [[] for _ in range(NUM_GENRES)]
-    while len(sequel) < num_books:
-        author_genre = int(rng.integers(NUM_GENRES))
+    while len(sequel) < num_books or len(openers_by_author) < NUM_GENRES:
+        author_genre = len(openers_by_author) % NUM_GENRES  # in turn: no genre is without books
         openers_by_author.append([])
         for _ in range(int(rng.integers(1, 4))):
             length = int(rng.choice([1, 1, 3, 4, 5, 7]))

@@ -1,0 +1,151 @@
+"""The real commands, in a repository of its own that holds the working tree's files and no data."""
+
+import gzip
+import hashlib
+import json
+import shutil
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, copy_project, runner, set_params
+from ruamel.yaml import YAML
+
+SMALL = {
+    "fetch": {"demo_users": 400},
+    "evaluation": {"num_user_sample": 60},
+    "sasrec": {"hidden_units": 16},
+    "train": {"num_epochs": 2, "batch_size": 64},
+}
+STAGES = ["fetch", "parse_gzip", "filter_reindex", "split", "train_gpu", "evaluate"]
+NAMES = ["HR@10", "HR@10_half_width", "NDCG@10", "NDCG@10_half_width"]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small pipeline after `dvc repro`, its lock committed."""
+    folder = copy_project(tmp_path_factory.mktemp("pipeline"))
+    set_params(folder, **SMALL)
+    run = runner(folder)
+    run("dvc", "repro")
+    run("git", "commit", "-qam", "Run it small")
+    return folder
+
+
+@pytest.fixture
+def project(finished: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(finished, tmp_path / "project")
+
+
+def stages_run(output: str) -> list[str]:
+    return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]
+
+
+def test_a_second_repro_runs_nothing(project: Path) -> None:
+    run = runner(project)
+    assert stages_run(run("dvc", "repro").stdout) == []
+    assert json.loads(run("dvc", "status", "--json").stdout) == {}
+    assert run("git", "status", "--porcelain").stdout == ""
+
+
+def test_a_forced_repro_runs_every_stage_and_ends_with_the_same_lock(project: Path) -> None:
+    run = runner(project)
+    assert stages_run(run("dvc", "repro", "--force").stdout) == STAGES
+    assert run("git", "status", "--porcelain").stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "expected"),
+    [
+        ("train", "lr", 0.01, ["train_gpu", "evaluate"]),
+        ("sasrec", "num_layers", 1, ["train_gpu", "evaluate"]),
+        ("evaluation", "k", 5, ["evaluate"]),
+        ("evaluation", "num_item_sample", 50, ["split", "evaluate"]),
+    ],
+)
+def test_a_param_reruns_only_what_reads_it(
+    project: Path, section: str, key: str, value: object, expected: list[str]
+) -> None:
+    set_params(project, **{section: {key: value}})
+    run = runner(project)
+    assert f"{section}.{key}" in run("dvc", "params", "diff").stdout
+    assert stages_run(run("dvc", "repro").stdout) == expected
+    assert f"sasrec.sampled.HR@{5 if key == 'k' else 10}" in run("dvc", "metrics", "diff").stdout
+
+
+def test_metrics_show_the_model_beside_popularity_and_the_counts(project: Path) -> None:
+    shown = json.loads(runner(project)("dvc", "metrics", "show", "--json").stdout)[""]["data"]
+    metrics = {path: content["data"] for path, content in shown.items()}
+    for scorer in ("sasrec", "popularity"):
+        assert {name: list(values) for name, values in metrics["metrics/eval.json"][scorer].items()} == {
+            "sampled": NAMES,
+            "full": NAMES,
+        }
+    data, train = metrics["metrics/data.json"], metrics["metrics/train.json"]
+    assert data["users"] == data["train_users"] + data["eval_users"]
+    assert data["mean_ratings_per_user"] == pytest.approx(data["ratings"] / data["users"])
+    assert train["steps"] == 2 * (data["users"] // 64)
+    assert set(train) == {"loss", "epochs", "steps", "parameters", "validation"}
+
+
+def test_plots_and_the_graph_are_drawn(project: Path) -> None:
+    run = runner(project)
+    run("dvc", "plots", "show", "-o", "drawn")
+    page = (project / "drawn/index.html").read_text()
+    for title in ("Readers of the dump", "Training loss", "Validation after each epoch", "Rank of the true book"):
+        assert title in page
+    compared = json.loads(run("dvc", "plots", "diff", "HEAD", "--json").stdout)["data"]
+    assert compared["loss"][0]["revisions"] == ["workspace", "HEAD"]
+    graph = run("dvc", "dag", "--dot").stdout
+    for earlier, later in pairwise(STAGES):
+        assert f'"{earlier}" -> "{later}"' in graph
+
+
+def test_an_experiment_runs_with_another_param(project: Path) -> None:
+    run = runner(project)
+    done = run("dvc", "exp", "run", "--name", "faster", "-S", "train.lr=0.003")
+    assert stages_run(done.stdout) == ["train_gpu", "evaluate"]
+    shown = run("dvc", "exp", "show", "--csv").stdout
+    assert "faster" in shown
+    assert "0.003" in shown
+
+
+def test_a_file_of_ones_own_is_linked_into_the_workspace_and_the_cache(project: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "mine.json.gz"
+    mine.write_bytes(gzip.compress(gzip.decompress((project / "data/raw/reviews.json.gz").read_bytes())))
+    set_params(project, fetch={"source": "file", "file": str(mine), "demo_users": 1})
+    done = runner(project)("dvc", "repro")
+    assert stages_run(done.stdout) == ["fetch", "parse_gzip"]  # the same reviews: nothing after them runs
+    assert (project / "data/raw/reviews.json.gz").samefile(mine)
+    assert mine.stat().st_nlink == 3  # mine, the workspace's and the cache's: one copy of the bytes
+
+
+def test_a_failing_stage_leaves_no_output(project: Path) -> None:
+    set_params(project, evaluation={"num_user_sample": 10_000})
+    done = runner(project)("dvc", "repro", fails=True)
+    assert "evaluation.num_user_sample is 10000" in done.stderr
+    assert list((project / "data/split").iterdir()) == []
+
+
+def test_a_misspelt_key_stops_dvc_with_its_name(project: Path) -> None:
+    params = project / "params.yaml"
+    params.write_text(params.read_text().replace("  lr:", "  lrate:"))
+    assert "'train.lr' are missing from 'params.yaml'" in runner(project)("dvc", "repro", fails=True).stderr
+
+
+def test_the_committed_lock_is_of_this_code_and_these_params() -> None:
+    lock, params = (YAML(typ="safe").load(ROOT / name) for name in ("dvc.lock", "params.yaml"))
+    assert list(lock["stages"]) == STAGES
+    for stage in lock["stages"].values():
+        recorded = {dep["path"]: dep["md5"] for dep in stage["deps"] if dep["path"].startswith("stages/")}
+        assert recorded == {path: hashlib.md5((ROOT / path).read_bytes()).hexdigest() for path in recorded}
+        for key, value in stage.get("params", {}).get("params.yaml", {}).items():
+            section, name = key.split(".")
+            assert params[section][name] == value
+
+
+def test_the_data_stages_give_what_the_committed_lock_says(tmp_path: Path) -> None:
+    folder = copy_project(tmp_path)
+    run = runner(folder)
+    run("dvc", "repro", "split")
+    assert run("git", "status", "--porcelain").stdout == ""
