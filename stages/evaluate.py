@@ -29,6 +29,7 @@ def main() -> None:
     """Read the params, the model and the held-out readers; write the metrics and the histogram of ranks."""
     evaluation = params.load("evaluation", holdout.EvaluationParams)
     train = params.load("train", training.TrainParams)
+    errors.require(TRAIN, EVALUATION, WEIGHTS, CONFIG)
     where = device.use(train.device, train.num_threads)
     held_out = holdout.load_held_out(EVALUATION)
     network = model.load(WEIGHTS, msgspec.json.decode(CONFIG.read_bytes(), type=model.Config)).to(where)

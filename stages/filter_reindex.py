@@ -16,6 +16,7 @@ RATINGS_PER_READER = Path("plots/ratings_per_reader.csv")
 def main() -> None:
     """Read the params and the reviews, write the tables and the distribution of ratings per reader."""
     section = params.load("filter_reindex", interactions.FilterReindexParams)
+    errors.require(REVIEWS)
     engine = ibis.duckdb.connect()
     reviews = engine.read_parquet(REVIEWS, file_row_number=True).rename(position="file_row_number")
     tables = interactions.reindex(reviews, section)

@@ -44,6 +44,7 @@ def parse(raw: Path, to_reviews: Path, to_rejected: Path, max_rejected_fraction:
 def main() -> None:
     """Read the params and the dump, write both tables."""
     section = params.load("parse_gzip", reviews.ParseGzipParams)
+    errors.require(RAW)
     with outputs.whole(REVIEWS) as good, outputs.whole(REJECTED) as bad:
         parse(RAW, good, bad, section.max_rejected_fraction)
 

@@ -33,6 +33,7 @@ def main() -> None:
     """Read the params and the training set, write the model, its metrics and its curves."""
     sasrec = params.load("sasrec", model.SasrecParams)
     section = params.load("train", training.TrainParams)
+    errors.require(TRAIN, VALIDATION)
     where = device.use(section.device, section.num_threads)
     train = holdout.load_training_set(TRAIN)
     validation = holdout.load_held_out(VALIDATION)

@@ -52,9 +52,22 @@ def dump(folder: Path, num_readers: int = 6, num_reviews: int = 12) -> Path:
 
 
 @pytest.mark.parametrize(
+    ("stage", "missing"),
+    [
+        ("parse_gzip", "data/raw/reviews.json.gz"),
+        ("filter_reindex", "data/interim/reviews.parquet"),
+        ("split", "data/interim/reviews.parquet"),
+        ("train_gpu", "data/split/train.safetensors"),
+        ("evaluate", "data/split/train.safetensors"),
+    ],
+)
+def test_what_an_earlier_stage_should_have_made(folder: Path, stage: str, missing: str) -> None:
+    assert_refused(folder, stage, f"{missing}: not found; run `dvc repro`")
+
+
+@pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "not found; run `dvc repro fetch`"),
         (b"", "is empty"),
         (b"<html>Quota exceeded</html>", "not intact gzip"),
         (gzip.compress(b'{"user_id": "u"}\n' * 1000)[:-9], "the gzip data end too early"),
@@ -62,10 +75,9 @@ def dump(folder: Path, num_readers: int = 6, num_reviews: int = 12) -> Path:
         (gzip.compress(b"{}\n"), "1 of 1 lines are no reviews (line 1: Object missing required field `user_id`)"),
     ],
 )
-def test_a_dump_that_is_none(folder: Path, content: bytes | None, message: str) -> None:
-    if content is not None:
-        (folder / RAW).parent.mkdir(parents=True)
-        (folder / RAW).write_bytes(content)
+def test_a_dump_that_is_none(folder: Path, content: bytes, message: str) -> None:
+    (folder / RAW).parent.mkdir(parents=True)
+    (folder / RAW).write_bytes(content)
     assert_refused(folder, "parse_gzip", str(RAW), message)
 
 

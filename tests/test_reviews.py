@@ -97,8 +97,3 @@ def test_a_damaged_dump_is_named_with_the_remedy(tmp_path: Path, content: bytes,
     path.write_bytes(content)
     with pytest.raises(UserError, match=message):
         read(path)
-
-
-def test_a_missing_dump_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="not found; run `dvc repro fetch`"):
-        read(tmp_path / "dump.json.gz")

@@ -2,10 +2,18 @@
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 
 class UserError(Exception):
     """Something in the input or the params that a user can mend; the message says what, where and how."""
+
+
+def require(*paths: Path) -> None:
+    """Raise UserError where one of `paths`, which an earlier stage writes, is missing."""
+    for path in paths:
+        if not path.is_file():
+            raise UserError(f"{path}: not found; run `dvc repro`, which makes it first")
 
 
 def run(main: Callable[[], None]) -> None:

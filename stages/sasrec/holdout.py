@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -69,6 +69,20 @@ class _Roles:
     num_hidden: np.ndarray  # (all readers,) int64: books at the end of each one that training does not see
 
 
+class _Sizes(NamedTuple):
+    """How many readers each sample takes; None: all who can be evaluated."""
+
+    evaluation: int | None
+    validation: int
+
+
+class _Choose(NamedTuple):
+    """What draws each sample."""
+
+    evaluation: np.random.Generator
+    validation: np.random.Generator
+
+
 def split(sequences: Sequences, num_books: int, params: SplitParams, evaluation: EvaluationParams) -> Split:
     """Divide the readers' books by `params.protocol`.
 
@@ -82,15 +96,9 @@ def split(sequences: Sequences, num_books: int, params: SplitParams, evaluation:
     """
     # One stream a decision, so that changing the size of one sample leaves the others as they were.
     streams = [np.random.default_rng([params.seed, stream]) for stream in range(4)]
-    choose_evaluation, choose_validation, draw_evaluation, draw_validation = streams
+    choose, (draw_evaluation, draw_validation) = _Choose(*streams[:2]), streams[2:]
     assign = {"holdout_users": _holdout_users, "leave_one_out": _leave_one_out}[params.protocol]
-    roles = assign(
-        sequences.lengths,
-        evaluation.num_user_sample,
-        params.num_validation_users,
-        choose_evaluation,
-        choose_validation,
-    )
+    roles = assign(sequences.lengths, _Sizes(evaluation.num_user_sample, params.num_validation_users), choose)
 
     unread = negatives.unread_books(sequences, num_books)
     num_negatives = min(NUM_VALIDATION_NEGATIVES, int(unread.counts[roles.validation].min()))
@@ -104,44 +112,32 @@ def split(sequences: Sequences, num_books: int, params: SplitParams, evaluation:
     )
 
 
-def _holdout_users(
-    lengths: np.ndarray,
-    num_evaluation: int | None,
-    num_validation: int,
-    choose_evaluation: np.random.Generator,
-    choose_validation: np.random.Generator,
-) -> _Roles:
-    if num_evaluation is None:
+def _holdout_users(lengths: np.ndarray, sizes: _Sizes, choose: _Choose) -> _Roles:
+    if sizes.evaluation is None:
         raise UserError(
             "params.yaml: evaluation.num_user_sample is null, which only split.protocol leave_one_out can take; "
             "give the number of readers to hold out"
         )
-    evaluation = _sample(np.flatnonzero(lengths >= 2), num_evaluation, choose_evaluation)
+    evaluation = _sample(np.flatnonzero(lengths >= 2), sizes.evaluation, choose.evaluation)
     training = np.setdiff1d(np.arange(len(lengths)), evaluation)
     eligible = training[lengths[training] >= 3]  # a history for validation must leave a pair to train on
     if len(eligible) == 0:
         raise UserError(
-            f"params.yaml: evaluation.num_user_sample is {num_evaluation}, which leaves no training reader with "
+            f"params.yaml: evaluation.num_user_sample is {sizes.evaluation}, which leaves no training reader with "
             f"3 books among {len(lengths)} readers; lower it"
         )
-    validation = _sample(eligible, min(num_validation, len(eligible)), choose_validation)
+    validation = _sample(eligible, min(sizes.validation, len(eligible)), choose.validation)
     num_hidden = np.zeros(len(lengths), dtype=np.int64)
     num_hidden[validation] = 1
     return _Roles(training, validation, evaluation, num_hidden)
 
 
-def _leave_one_out(
-    lengths: np.ndarray,
-    num_evaluation: int | None,
-    num_validation: int,
-    choose_evaluation: np.random.Generator,
-    choose_validation: np.random.Generator,
-) -> _Roles:
+def _leave_one_out(lengths: np.ndarray, sizes: _Sizes, choose: _Choose) -> _Roles:
     eligible = np.flatnonzero(lengths >= 3)  # shorter histories only train, as in the authors' code
     if len(eligible) == 0:
         raise UserError("data/processed/interactions.parquet: no reader has 3 books, which leave_one_out needs")
-    evaluation = _sample(eligible, len(eligible) if num_evaluation is None else num_evaluation, choose_evaluation)
-    validation = _sample(eligible, min(num_validation, len(eligible)), choose_validation)
+    evaluation = _sample(eligible, len(eligible) if sizes.evaluation is None else sizes.evaluation, choose.evaluation)
+    validation = _sample(eligible, min(sizes.validation, len(eligible)), choose.validation)
     num_hidden = np.where(lengths >= 3, 2, 0)
     return _Roles(np.arange(len(lengths)), validation, evaluation, num_hidden)
 

@@ -50,7 +50,7 @@ def read(path: Path) -> Iterator[tuple[pa.RecordBatch, pa.RecordBatch]]:
     Every line of the file is a row of exactly one of the two.
 
     Raises:
-        UserError: the file is missing, empty, not gzip, truncated or damaged.
+        UserError: the file is empty, not gzip, truncated or damaged.
 
     """
     line_number = 1
@@ -68,8 +68,6 @@ def _blocks_of_lines(path: Path) -> Iterator[list[bytes]]:
             raise UserError(f"{path}: is empty; {remedy}")
         with igzip_threaded.open(path, "rb", threads=1) as file:
             yield from _split_lines(file)
-    except FileNotFoundError:
-        raise UserError(f"{path}: not found; run `dvc repro fetch`") from None
     except EOFError:
         raise UserError(f"{path}: the gzip data end too early or with garbage; {remedy}") from None
     except (zlib.error, OSError) as error:  # isal raises gzip.BadGzipFile, an OSError, and zlib.error
