@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: repro test lint goodreads constraints clean
+.PHONY: repro test lint verify verify-cpus goodreads constraints clean
 
 repro: $(VENV)/installed  ## run the pipeline with params.yaml as it is
 	dvc repro
@@ -13,6 +13,12 @@ goodreads: $(VENV)/installed  ## the real dump (620 MB), as an experiment: param
 
 test: $(VENV)/installed  ## run the tests
 	python -m pytest
+
+verify: $(VENV)/installed  ## check that a clone of HEAD gives what dvc.lock says, twice
+	python checks/verify.py
+
+verify-cpus: $(VENV)/installed  ## check that emulated processors give the same bits; needs qemu-user, takes ten minutes
+	python checks/verify_cpus.py
 
 lint: $(VENV)/installed  ## check the style
 	ruff check . && ruff format --check .

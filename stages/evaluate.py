@@ -1,6 +1,11 @@
 """Ranks each held-out reader's true book by the model and by popularity, on the same lists."""
 
+import os
 from pathlib import Path
+
+from sasrec import reproducibility
+
+os.environ.update(reproducibility.environment())  # before torch is imported, which reads them once
 
 import msgspec
 import numpy as np

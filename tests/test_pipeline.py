@@ -3,7 +3,12 @@
 import gzip
 import hashlib
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -71,6 +76,54 @@ def test_a_param_reruns_only_what_reads_it(
     assert f"{section}.{key}" in run("dvc", "params", "diff").stdout
     assert stages_run(run("dvc", "repro").stdout) == expected
     assert f"sasrec.sampled.HR@{5 if key == 'k' else 10}" in run("dvc", "metrics", "diff").stdout
+
+
+def kill_once_it_has_a_checkpoint(project: Path) -> None:
+    """Kill `dvc repro`, and the stage that it runs, without a chance to clean up."""
+    command = [str(Path(sys.executable).parent / "dvc"), "repro"]
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    process = subprocess.Popen(command, cwd=project, env={**os.environ, "PATH": path}, start_new_session=True)
+    deadline = time.monotonic() + 120
+    while not list(project.glob("checkpoints/train_gpu/*[0-9a-f]")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+
+
+def test_a_killed_training_goes_on_and_ends_with_the_same_lock(project: Path, tmp_path: Path) -> None:
+    set_params(project, train={"num_epochs": 25})
+    undisturbed = shutil.copytree(project, tmp_path / "undisturbed")
+    runner(undisturbed)("dvc", "repro")
+    kill_once_it_has_a_checkpoint(project)
+    done = runner(project)("dvc", "repro")
+    assert stages_run(done.stdout) == ["train_gpu", "evaluate"]
+    assert "going on after step" in done.stderr
+    assert (project / "dvc.lock").read_text() == (undisturbed / "dvc.lock").read_text()
+    assert not (project / "checkpoints/train_gpu").exists()
+
+
+def test_stale_and_damaged_checkpoints_are_ignored_with_a_message(project: Path) -> None:
+    set_params(project, train={"num_epochs": 25})
+    kill_once_it_has_a_checkpoint(project)
+    mine = next(project.glob("checkpoints/train_gpu/*[0-9a-f]"))
+    mine.with_name("0" * 32).write_bytes(b"of another run")
+    mine.write_bytes(mine.read_bytes()[:-1])
+    done = runner(project)("dvc", "repro")
+    assert f"{mine.relative_to(project)}: ignored, it is damaged" in done.stderr
+    assert f"{'0' * 32}: ignored, it is of other params, inputs or code" in done.stderr
+
+
+@pytest.mark.parametrize("caller", [{"OMP_NUM_THREADS": "1", "MKL_CBWR": "AVX2"}, {"ATEN_CPU_CAPABILITY": "avx2"}])
+def test_the_callers_environment_changes_no_bit(project: Path, caller: dict[str, str]) -> None:
+    run = runner(project)
+    run("env", *(f"{name}={value}" for name, value in caller.items()), "dvc", "repro", "--force", "-s", "train_gpu")
+    assert run("git", "status", "--porcelain").stdout == ""
+
+
+def test_one_core_gives_the_bits_of_two(project: Path) -> None:
+    run = runner(project)
+    run("taskset", "-c", "0", "dvc", "repro", "--force", "-s", "train_gpu")
+    assert run("git", "status", "--porcelain").stdout == ""
 
 
 def test_metrics_show_the_model_beside_popularity_and_the_counts(project: Path) -> None:

@@ -19,7 +19,7 @@ TRAIN = TrainingSet(READERS, num_readers=4, num_books=30)
 
 
 def params(batch_size: int = 64, num_negatives: int = 1, seed: int = 0) -> TrainParams:
-    return TrainParams("bce", num_negatives, "last", 0.01, batch_size, 1, seed, "cpu", 2)
+    return TrainParams("bce", num_negatives, "last", 0.01, batch_size, 1, seed, "cpu", 2, "portable")
 
 
 def draw(num_negatives: int = 1) -> training.Batch:

@@ -6,7 +6,9 @@ from sasrec.errors import UserError
 
 
 def use(name: str, num_threads: int) -> torch.device:
-    """Return the device called `name`, and fix the number of CPU threads, which shapes the bits of a sum.
+    """Return the device called `name`, with all that shapes the bits of a result fixed.
+
+    That is the number of CPU threads, deterministic algorithms, and float32 products in full precision (no TF32).
 
     `auto` is cuda where there is one, else mps, else cpu.
 
@@ -15,6 +17,9 @@ def use(name: str, num_threads: int) -> torch.device:
 
     """
     torch.set_num_threads(num_threads)
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # we read nothing that we did not write
+    torch.set_float32_matmul_precision("highest")
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
         name = next(device for device, is_available in available.items() if is_available)

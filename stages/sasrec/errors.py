@@ -25,4 +25,6 @@ def run(main: Callable[[], None]) -> None:
     except OSError as error:
         sys.exit(f"error: {error.filename or 'input or output'}: {error.strerror or error}")
     except KeyboardInterrupt:
-        sys.exit("error: interrupted; nothing was written, `dvc repro` starts this stage again")
+        sys.exit(
+            "error: interrupted; `dvc repro` starts this stage again, and training goes on from its last checkpoint"
+        )

@@ -22,7 +22,7 @@ def load(section: str, struct: type[Section], path: Path = Path("params.yaml")) 
         UserError: the section or a key is missing or unknown, or a value has another type or range.
 
     """
-    values = _read(path).get(section)
+    values = read(path).get(section)
     if not isinstance(values, dict):
         raise UserError(f"{path}: section {section} is missing; add it with the keys of the README's table")
     types = {field.name: field.type for field in msgspec.structs.fields(struct)}
@@ -46,7 +46,8 @@ def load(section: str, struct: type[Section], path: Path = Path("params.yaml")) 
         raise UserError(f"{path}: {error}") from None
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read(path: Path) -> dict[str, Any]:
+    """Return the YAML file at `path`, its sections not checked; raise UserError where it is no mapping."""
     try:
         document = YAML(typ="safe").load(path)
     except FileNotFoundError:

@@ -11,6 +11,7 @@ from sasrec.errors import UserError
 from sasrec.holdout import HeldOut
 from sasrec.sequences import Sequences
 
+DECIMALS = 8
 READERS_PER_BATCH = 256  # bounds the scores held at once: 256 x 25,000 books x 4 bytes is 26 MB
 
 Scorer = Callable[[Sequences, np.ndarray], Tensor]
@@ -69,9 +70,12 @@ def ndcgs(ranks: np.ndarray, k: int) -> np.ndarray:
 
 
 def summary(ranks: np.ndarray, k: int) -> dict[str, float]:
-    """Return HR@k and NDCG@k, each with the half-width of its 95 % confidence interval over readers."""
+    """Return HR@k and NDCG@k, each with the half-width of its 95 % confidence interval over readers.
+
+    Rounded to DECIMALS: numpy's sums and logarithms may differ in the last bit between processors.
+    """
     means = {}
     for name, values in ((f"HR@{k}", hit_rates(ranks, k)), (f"NDCG@{k}", ndcgs(ranks, k))):
-        means[name] = float(values.mean())
-        means[f"{name}_half_width"] = float(1.96 * values.std() / np.sqrt(len(values)))
+        means[name] = round(float(values.mean()), DECIMALS)
+        means[f"{name}_half_width"] = round(float(1.96 * values.std() / np.sqrt(len(values))), DECIMALS)
     return means

@@ -1,6 +1,6 @@
 """Trains a SASRec one optimiser step at a time."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Literal, NamedTuple
 
 import msgspec
@@ -11,6 +11,7 @@ from torch import Tensor
 from sasrec import losses, model, negatives
 from sasrec.errors import UserError
 from sasrec.holdout import TrainingSet
+from sasrec.reproducibility import Mode
 from sasrec.sequences import last_books
 
 
@@ -26,6 +27,7 @@ class TrainParams(msgspec.Struct, frozen=True):
     seed: Annotated[int, msgspec.Meta(ge=0)]  # initial weights, batches, negatives and dropout
     device: Literal["auto", "cuda", "mps", "cpu"]
     num_threads: Annotated[int, msgspec.Meta(ge=1)]  # on the CPU; part of the result's bits
+    reproducibility: Mode  # portable: the same bits on every x86-64 CPU; fast: on this machine
 
 
 class Batch(NamedTuple):
@@ -77,6 +79,8 @@ class TrainingState:
     optimizer: torch.optim.Optimizer
     batch_rng: np.random.Generator  # readers and negatives
     dropout_generator: torch.Generator  # on the model's device
+    losses: list[float] = field(default_factory=list)  # of every step taken
+    curve: list[dict[str, float]] = field(default_factory=list)  # the validation metrics of every epoch finished
 
 
 def start(train: TrainingSet, params: TrainParams, sasrec: model.SasrecParams, device: torch.device) -> TrainingState:

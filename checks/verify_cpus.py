@@ -1,0 +1,63 @@
+"""Runs the whole pipeline, small, under several emulated processors and compares every output with the native one.
+
+Needs qemu-x86_64 (Debian: apt-get install qemu-user). Emulation is slow: about ten minutes on two cores.
+"""
+
+import hashlib
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).parent.parent
+STAGES = ["fetch", "parse_gzip", "filter_reindex", "split", "train_gpu", "evaluate"]
+CPUS = ["Nehalem", "Haswell", "EPYC"]  # SSE4.2 without AVX; AVX2 by Intel; AVX2 by AMD
+SMALL = {
+    "fetch": {"demo_users": 300},
+    "evaluation": {"num_user_sample": 50},
+    "sasrec": {"hidden_units": 16, "num_heads": 2},
+    "train": {"batch_size": 32, "num_epochs": 2, "device": "cpu", "reproducibility": "portable"},
+}
+
+
+def run_pipeline(folder: Path, emulator: list[str]) -> dict[str, str]:
+    """Run every stage in `folder`, each under `emulator`; return the SHA-256 of every file written."""
+    params = YAML(typ="safe").load(ROOT / "params.yaml")
+    for section, changes in SMALL.items():
+        params[section].update(changes)
+    folder.mkdir()
+    YAML(typ="safe").dump(params, folder / "params.yaml")
+    for stage in STAGES:
+        command = [*emulator, sys.executable, str(ROOT / "stages" / f"{stage}.py")]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        if done.returncode:
+            sys.exit(f"error: {' '.join(command)} failed:\n{done.stderr}")
+    outputs = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != "params.yaml")
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in outputs}
+
+
+def main() -> None:
+    """Print a line a processor; exit with status 1 where one gives other bytes."""
+    emulator = shutil.which("qemu-x86_64")
+    if emulator is None or platform.machine() != "x86_64":
+        sys.exit("error: needs an x86-64 machine with qemu-x86_64; on Debian: apt-get install qemu-user")
+    with tempfile.TemporaryDirectory() as scratch:
+        native = run_pipeline(Path(scratch, "native"), [])
+        print(f"native: {len(native)} files, weights {native['models/sasrec.safetensors'][:16]}", flush=True)
+        failed = False
+        for cpu in CPUS:
+            emulated = run_pipeline(Path(scratch, cpu), [emulator, "-cpu", cpu])
+            differing = sorted(
+                path for path in native.keys() | emulated.keys() if native.get(path) != emulated.get(path)
+            )
+            failed = failed or bool(differing)
+            print(f"{cpu}: {'differs in ' + ', '.join(differing) if differing else 'the same bytes'}", flush=True)
+    sys.exit(failed)
+
+
+if __name__ == "__main__":
+    main()

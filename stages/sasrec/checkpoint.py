@@ -1,0 +1,71 @@
+"""Saves a training state so that a killed run goes on from it and ends with the bits of an undisturbed one."""
+
+import hashlib
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from sasrec import outputs
+from sasrec.training import TrainingState
+
+DIGEST_BYTES = hashlib.sha256().digest_size
+
+
+def key(params: Iterable[msgspec.Struct], inputs: Iterable[Path], device: torch.device) -> str:
+    """Return a digest of all that the result depends on: params, inputs, device, PyTorch and the code loaded so far."""
+    folder = Path(__file__).parent.parent
+    loaded = [Path(module.__file__) for module in sys.modules.values() if getattr(module, "__file__", None)]
+    code = sorted({path for path in loaded if path.is_relative_to(folder)})
+    digest = hashlib.sha256(f"{torch.__version__} {device.type} {msgspec.json.encode(list(params))!r}".encode())
+    for path in [*code, *inputs]:
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()[:32]
+
+
+def write(path: Path, state: TrainingState) -> None:
+    """Write `state` whole: weights, optimiser, generators, losses and validation so far."""
+    progress = {"batch_rng": state.batch_rng.bit_generator.state, "losses": state.losses, "curve": state.curve}
+    tensors = {
+        "dropout_generator": state.dropout_generator.get_state(),
+        "progress": torch.frombuffer(bytearray(json.dumps(progress).encode()), dtype=torch.uint8),
+    }
+    tensors |= {f"model.{name}": tensor for name, tensor in state.model.state_dict().items()}
+    for number, moments in state.optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{number}.{name}": tensor for name, tensor in moments.items()}
+    content = save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()})
+    with outputs.whole(path) as partial:
+        partial.write_bytes(hashlib.sha256(content).digest() + content)
+
+
+def restore(path: Path, state: TrainingState) -> bool:
+    """Bring `state` to where `write` left it; return False, `state` unchanged, where the file is not intact."""
+    content = path.read_bytes()
+    if hashlib.sha256(content[DIGEST_BYTES:]).digest() != content[:DIGEST_BYTES]:
+        return False
+    try:
+        tensors = load(content[DIGEST_BYTES:])
+    except SafetensorError:
+        return False
+    progress = json.loads(tensors["progress"].numpy().tobytes())
+    state.batch_rng.bit_generator.state = progress["batch_rng"]
+    state.losses, state.curve = progress["losses"], progress["curve"]
+    state.dropout_generator.set_state(tensors["dropout_generator"])
+    state.model.load_state_dict(_with_prefix(tensors, "model."))
+    moments: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in _with_prefix(tensors, "optimizer.").items():
+        number, moment = name.split(".")
+        moments.setdefault(int(number), {})[moment] = tensor
+    groups = state.optimizer.state_dict()["param_groups"]
+    state.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+    return True
+
+
+def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

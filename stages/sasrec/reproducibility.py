@@ -1,0 +1,37 @@
+"""Which parts of a machine may shape the bits of a result, and the variables that take them out.
+
+The last bit of a float sum depends on how many threads shared it and how wide the vectors were. PyTorch and MKL choose
+both by the machine, once, when torch is imported: so this module must not import torch, and a stage must apply
+`environment()` before it does.
+"""
+
+from pathlib import Path
+from typing import Literal
+
+from sasrec import params
+from sasrec.errors import UserError
+
+Mode = Literal["portable", "fast"]
+"""portable: the same bits on every x86-64 CPU; fast: the same bits on the same machine and thread count."""
+
+PORTABLE = {
+    "ATEN_CPU_CAPABILITY": "default",  # PyTorch's own kernels, without AVX2 and AVX-512
+    "MKL_CBWR": "COMPATIBLE",  # MKL's conditional numerical reproducibility, for matrix products
+    "OMP_DYNAMIC": "FALSE",  # not fewer threads than asked for on a busy machine
+    "OMP_THREAD_LIMIT": "1024",  # nor because the caller limited them
+}
+FAST = {
+    "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # what PyTorch's deterministic mode demands of cuBLAS
+}
+
+
+def environment(path: Path = Path("params.yaml")) -> dict[str, str]:
+    """Return the variables that `train.reproducibility` of the params asks for, to be set before torch is imported.
+
+    Params that cannot be read give the portable ones; the stage reports what is wrong with them.
+    """
+    try:
+        mode = params.read(path)["train"]["reproducibility"]
+    except (UserError, KeyError, TypeError):
+        mode = "portable"
+    return FAST if mode == "fast" else FAST | PORTABLE

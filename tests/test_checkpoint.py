@@ -1,0 +1,69 @@
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import sequences
+
+from sasrec import checkpoint, training
+from sasrec.holdout import TrainingSet
+from sasrec.model import SasrecParams
+from sasrec.training import Sampler, TrainingState, TrainParams
+
+CPU = torch.device("cpu")
+SASREC = SasrecParams(5, 16, 2, 1, 0.2, True, 0.02)
+TRAIN = TrainingSet(sequences([1, 2, 3], [4, 5], [7, 8, 9, 10, 11]), num_readers=3, num_books=30)
+
+
+def params(seed: int = 0) -> TrainParams:
+    return TrainParams("bce", 2, "last", 0.01, 8, 1, seed, "cpu", 2, "portable")
+
+
+def start(seed: int = 0) -> TrainingState:
+    return training.start(TRAIN, params(seed), SASREC, CPU)
+
+
+def take(state: TrainingState, num_steps: int) -> None:
+    sampler = Sampler(TRAIN, params(), SASREC.max_len)
+    state.losses += [training.step(state, sampler.draw(state.batch_rng)).item() for _ in range(num_steps)]
+
+
+@pytest.mark.parametrize("stopped_after", [0, 1, 5, 11])
+def test_a_restored_run_ends_with_the_bits_of_an_undisturbed_one(tmp_path: Path, stopped_after: int) -> None:
+    undisturbed, killed, resumed = start(), start(), start(seed=1)
+    take(undisturbed, 12)
+    take(killed, stopped_after)
+    killed.curve.append({"NDCG@10": 0.1})
+    checkpoint.write(tmp_path / "state", killed)
+    assert checkpoint.restore(tmp_path / "state", resumed)
+    take(resumed, 12 - stopped_after)
+    assert resumed.losses == undisturbed.losses
+    assert resumed.curve == [{"NDCG@10": 0.1}]
+    for mine, other in zip(resumed.model.parameters(), undisturbed.model.parameters(), strict=True):
+        assert torch.equal(mine, other)
+
+
+@pytest.mark.parametrize("damage", ["flipped", "cut", "empty", "other"])
+def test_a_damaged_checkpoint_is_refused_and_changes_nothing(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "state"
+    state = start()
+    take(state, 2)
+    checkpoint.write(path, state)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    contents = {"flipped": bytes(content), "cut": path.read_bytes()[:-100], "empty": b"", "other": b"x" * 1000}
+    path.write_bytes(contents[damage])
+    fresh = start()
+    assert not checkpoint.restore(path, fresh)
+    assert fresh.losses == []
+    for mine, other in zip(fresh.model.parameters(), start().model.parameters(), strict=True):
+        assert torch.equal(mine, other)
+
+
+def test_the_key_changes_with_params_and_inputs(tmp_path: Path) -> None:
+    mine = tmp_path / "train"
+    mine.write_bytes(b"one")
+    first = checkpoint.key([SASREC, params()], [mine], CPU)
+    assert checkpoint.key([SASREC, params()], [mine], CPU) == first
+    assert checkpoint.key([SASREC, params(seed=1)], [mine], CPU) != first
+    mine.write_bytes(b"other")
+    assert checkpoint.key([SASREC, params()], [mine], CPU) != first
