@@ -19,6 +19,7 @@ TRAIN = Path("data/split/train.safetensors")
 VALIDATION = Path("data/split/validation.safetensors")
 WEIGHTS = Path("models/sasrec.safetensors")
 CONFIG = Path("models/sasrec.json")
+ENVIRONMENT = Path("models/environment.json")  # of no stage: it may differ where the weights do not
 METRICS = Path("metrics/train.json")
 LOSS = Path("plots/loss.csv")
 VALIDATION_CURVE = Path("plots/validation.csv")
@@ -114,6 +115,7 @@ def main() -> None:
         )
 
     write_outputs(state, model.Config(train.num_books, sasrec))
+    outputs.write_json(ENVIRONMENT, device.environment(where))
     shutil.rmtree(CHECKPOINTS)
 
 

@@ -93,6 +93,30 @@ def set_params(folder: Path, **sections: dict[str, object]) -> None:
     YAML().dump(document, folder / "params.yaml")
 
 
+SMALL = {
+    "fetch": {"demo_users": 400},
+    "evaluation": {"num_user_sample": 60},
+    "sasrec": {"hidden_units": 16},
+    "train": {"num_epochs": 2, "batch_size": 64},
+}
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small pipeline after `dvc repro`, its lock committed."""
+    folder = copy_project(tmp_path_factory.mktemp("pipeline"))
+    set_params(folder, **SMALL)
+    run = runner(folder)
+    run("dvc", "repro")
+    run("git", "commit", "-qam", "Run it small")
+    return folder
+
+
+@pytest.fixture
+def project(finished: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(finished, tmp_path / "project")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     import torch
 

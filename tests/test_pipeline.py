@@ -16,30 +16,8 @@ import pytest
 from conftest import ROOT, copy_project, runner, set_params
 from ruamel.yaml import YAML
 
-SMALL = {
-    "fetch": {"demo_users": 400},
-    "evaluation": {"num_user_sample": 60},
-    "sasrec": {"hidden_units": 16},
-    "train": {"num_epochs": 2, "batch_size": 64},
-}
 STAGES = ["fetch", "parse_gzip", "filter_reindex", "split", "train_gpu", "evaluate"]
 NAMES = ["HR@10", "HR@10_half_width", "NDCG@10", "NDCG@10_half_width"]
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small pipeline after `dvc repro`, its lock committed."""
-    folder = copy_project(tmp_path_factory.mktemp("pipeline"))
-    set_params(folder, **SMALL)
-    run = runner(folder)
-    run("dvc", "repro")
-    run("git", "commit", "-qam", "Run it small")
-    return folder
-
-
-@pytest.fixture
-def project(finished: Path, tmp_path: Path) -> Path:
-    return shutil.copytree(finished, tmp_path / "project")
 
 
 def stages_run(output: str) -> list[str]:

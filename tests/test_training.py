@@ -5,7 +5,7 @@ import pytest
 import torch
 from conftest import as_lists, sequences
 
-from sasrec import losses, training
+from sasrec import device, losses, training
 from sasrec.errors import UserError
 from sasrec.holdout import TrainingSet
 from sasrec.model import SasrecParams
@@ -109,6 +109,26 @@ def test_the_seed_decides_every_bit() -> None:
     assert steps == again
     assert torch.equal(weights, same)
     assert not torch.equal(weights, other)
+
+
+def test_no_draw_comes_from_global_state() -> None:
+    numpy_state, torch_state = np.random.get_state()[1].tolist(), torch.random.get_rng_state()
+    train(seed=0, num_steps=3)
+    assert np.random.get_state()[1].tolist() == numpy_state
+    assert torch.equal(torch.random.get_rng_state(), torch_state)
+
+
+@pytest.mark.cuda
+def test_two_runs_on_cuda_end_with_the_same_bits() -> None:
+    where = device.use("cuda", 2)
+    ends = []
+    for _ in range(2):
+        state = training.start(TRAIN, params(), SASREC, where)
+        sampler = Sampler(TRAIN, params(), SASREC.max_len)
+        for _ in range(20):
+            training.step(state, sampler.draw(state.batch_rng))
+        ends.append(state.model.item_embedding.weight.detach())
+    assert torch.equal(*ends)
 
 
 @pytest.mark.cuda

@@ -1,5 +1,9 @@
 """Chooses where tensors are computed."""
 
+import os
+import platform
+from importlib.metadata import version
+
 import torch
 
 from sasrec.errors import UserError
@@ -26,3 +30,18 @@ def use(name: str, num_threads: int) -> torch.device:
     if not available[name]:
         raise UserError(f"params.yaml: train.device is {name}, which PyTorch does not find here; choose auto or cpu")
     return torch.device(name)
+
+
+def environment(device: torch.device) -> dict[str, object]:
+    """Return what this process computes with: versions, PyTorch's build, processor, device and threads."""
+    libraries = ("torch", "numpy", "safetensors", "pyarrow", "duckdb", "ibis-framework", "dvc")
+    return {
+        "python": platform.python_version(),
+        "libraries": {name: version(name) for name in libraries},
+        "torch_build": torch.__config__.show(),
+        "machine": platform.machine(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+        "variables": {name: os.environ.get(name) for name in ("ATEN_CPU_CAPABILITY", "MKL_CBWR")},
+    }

@@ -1,0 +1,193 @@
+"""Clones HEAD, runs the pipeline twice from empty caches, and compares both locks and the committed one.
+
+Exact on an x86-64 CPU, with train.reproducibility portable. Elsewhere, or where training takes a GPU, the data stages
+must still agree to the bit, and the metrics within TOLERANCE; the first line says which check it is.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+from ruamel.yaml import YAML
+from safetensors.numpy import load_file
+
+TOLERANCE = 0.05  # of a mean over 1,000 readers: about three standard errors
+DATA_STAGES = ["fetch", "parse_gzip", "filter_reindex", "split"]
+Lock = dict[str, Any]
+
+
+Find = Callable[[str], Path | None]
+"""Takes an output's path in the pipeline; returns where its content is, or None."""
+
+
+class DifferenceError(Exception):
+    """Two runs disagree; the message names the first stage and file, and how."""
+
+
+def run(*command: str, folder: Path) -> str:
+    """Return what `command` prints; end with its error where it fails."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env={**os.environ, "PATH": path})
+    if done.returncode:
+        sys.exit(f"error: {' '.join(command)} failed in {folder}:\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def clone_and_run(source: Path, folder: Path) -> Lock:
+    """Clone the HEAD of `source`, run its pipeline from an empty cache, and return the lock that comes of it."""
+    run("git", "clone", "--quiet", str(source), str(folder), folder=source)
+    run("dvc", "repro", "--force", "--no-run-cache", folder=folder)
+    status = json.loads(run("dvc", "status", "--json", folder=folder))
+    if status != {}:
+        raise DifferenceError(f"`dvc status` is not clean after the run: {json.dumps(status)}")
+    return read_lock(folder)
+
+
+def read_lock(folder: Path) -> Lock:
+    """Return the stages of the folder's dvc.lock."""
+    return YAML(typ="safe").load(folder / "dvc.lock")["stages"]
+
+
+def digests(lock: Lock, stage: str) -> dict[str, str]:
+    """Return the digest of every output of `stage`, by path."""
+    return {out["path"]: out["md5"] for out in lock[stage]["outs"]}
+
+
+def compare(mine: Lock, other: Lock, stages: list[str], find_mine: Find, find_other: Find) -> None:
+    """Raise DifferenceError for what two locks disagree on, in the first of `stages` that they disagree on."""
+    for stage in stages:
+        first, second = digests(mine, stage), digests(other, stage)
+        paths = [path for path in first | second if first.get(path) != second.get(path)]
+        if paths:
+            how = [f"{path} differs{describe(path, find_mine(path), find_other(path))}" for path in paths]
+            raise DifferenceError(f"stage {stage}: {'; '.join(how)}")
+
+
+def in_folder(folder: Path) -> Find:
+    """Return what finds an output of the run in `folder`."""
+    return lambda path: folder / path if (folder / path).is_file() else None
+
+
+def as_committed(clone: Path, source: Path) -> Find:
+    """Return what finds an output as it was committed: in git, or in the cache of `source` where it is still there."""
+    lock = read_lock(clone)
+    md5s = {path: md5 for stage in lock for path, md5 in digests(lock, stage).items()}
+
+    def find(path: str) -> Path | None:
+        cached = source / ".dvc/cache/files/md5" / md5s[path][:2] / md5s[path][2:]
+        return next((place for place in (clone / path, cached) if place.is_file()), None)
+
+    return find
+
+
+def describe(path: str, first: Path | None, second: Path | None) -> str:
+    """Return how two versions of the output `path` differ: rows, tensors or values."""
+    if first is None or second is None:
+        return " in its digest (the committed content is not at hand: run `dvc pull` or `dvc repro` first to see how)"
+    if path.endswith(".parquet"):
+        return _describe_rows(first, second)
+    if path.endswith(".safetensors"):
+        return _describe_tensors(first, second)
+    if path.endswith((".json", ".csv")):
+        return _describe_lines(first, second)
+    return f": {first.stat().st_size} against {second.stat().st_size} bytes"
+
+
+def _describe_lines(first: Path, second: Path) -> str:
+    lines = enumerate(zip_longest(first.read_text().splitlines(), second.read_text().splitlines()), start=1)
+    number, (mine, other) = next((number, pair) for number, pair in lines if pair[0] != pair[1])
+    return f" at line {number}: {mine} against {other}"
+
+
+def _describe_rows(first: Path, second: Path) -> str:
+    tables = pq.read_table(first), pq.read_table(second)
+    if len(tables[0]) != len(tables[1]):
+        return f": {len(tables[0])} against {len(tables[1])} rows"
+    rows = zip(tables[0].to_pylist(), tables[1].to_pylist(), strict=True)
+    differing = [(number, a, b) for number, (a, b) in enumerate(rows) if a != b]
+    if not differing:
+        return ": the rows are equal, so the versions of the writers are not"
+    number, a, b = differing[0]
+    return f" in {len(differing)} of {len(tables[0])} rows, first in row {number}: {a} against {b}"
+
+
+def _describe_tensors(first: Path, second: Path) -> str:
+    mine, other = load_file(first), load_file(second)
+    for name in sorted(mine.keys() | other.keys()):
+        if name not in mine or name not in other or mine[name].shape != other[name].shape:
+            shapes = [str(t[name].shape) if name in t else "absent" for t in (mine, other)]
+            return f" in tensor {name}: shape {shapes[0]} against {shapes[1]}"
+        unequal = mine[name] != other[name]
+        if unequal.any():
+            largest = abs(mine[name].astype(float) - other[name].astype(float)).max()
+            return f" in {unequal.sum()} of {unequal.size} values of tensor {name}, by up to {largest:.3g}"
+    return ": the tensors are equal, so the headers are not"
+
+
+def compare_metrics(mine: dict[str, Any], committed: dict[str, Any]) -> None:
+    """Raise DifferenceError where a metric is further than TOLERANCE from the committed one."""
+    for scorer, by_list in committed.items():
+        for ranked, values in by_list.items():
+            for name, value in values.items():
+                found = mine[scorer][ranked][name]
+                if abs(found - value) > TOLERANCE:
+                    place = f"metrics/eval.json: {scorer}.{ranked}.{name}"
+                    raise DifferenceError(f"{place} is {found}, {value} committed: more than {TOLERANCE} apart")
+
+
+def why_inexact(train: dict[str, Any]) -> str:
+    """Return why training with the params `train` need not give the committed bits here; empty where it must."""
+    import torch
+
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return f"this processor is {platform.machine()}"
+    if train["reproducibility"] != "portable":
+        return f"train.reproducibility is {train['reproducibility']}"
+    has_gpu = torch.cuda.is_available() or torch.backends.mps.is_available()
+    return "training takes the GPU" if has_gpu and train["device"] != "cpu" else ""
+
+
+def verify(source: Path, scratch: Path) -> None:
+    """Raise DifferenceError where two runs of the HEAD of `source` do not agree with each other and with its lock."""
+    committed_folder = scratch / "committed"
+    run("git", "clone", "--quiet", str(source), str(committed_folder), folder=source)
+    committed = read_lock(committed_folder)
+    reason = why_inexact(YAML(typ="safe").load(committed_folder / "params.yaml")["train"])
+    stages = DATA_STAGES if reason else list(committed)
+    relaxed = f"{reason}: the data stages must agree to the bit, the metrics within {TOLERANCE}"
+    print(relaxed if reason else "every stage must agree to the bit", flush=True)
+
+    folders = scratch / "first", scratch / "second"
+    first, second = (clone_and_run(source, folder) for folder in folders)
+    compare(first, second, stages, in_folder(folders[0]), in_folder(folders[1]))
+    print("two runs from empty caches: the same", flush=True)
+    compare(first, committed, stages, in_folder(folders[0]), as_committed(committed_folder, source))
+    if reason:
+        read = [json.loads((folder / "metrics/eval.json").read_text()) for folder in (folders[0], committed_folder)]
+        compare_metrics(*read)
+    print("the committed dvc.lock: the same", flush=True)
+
+
+def main() -> None:
+    """Verify the repository named, else the one that holds this script."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("source", nargs="?", type=Path, default=Path(__file__).parent.parent, help="a git repository")
+    source = parser.parse_args().source.resolve()
+    with tempfile.TemporaryDirectory() as scratch:
+        try:
+            verify(source, Path(scratch))
+        except DifferenceError as difference:
+            sys.exit(f"error: {difference}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+"""The check that CI runs, on a small pipeline."""
+
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import ROOT, runner
+from safetensors.numpy import save_file
+
+sys.path.insert(0, str(ROOT / "checks"))
+import verify
+
+VERIFY = [sys.executable, str(ROOT / "checks/verify.py")]
+
+
+def test_a_sound_pipeline_passes(project: Path) -> None:
+    done = runner(project)(*VERIFY, str(project))
+    expected = [
+        "every stage must agree to the bit",
+        "two runs from empty caches: the same",
+        "the committed dvc.lock: the same",
+    ]
+    assert done.stdout.splitlines() == expected
+
+
+def test_an_unseeded_draw_is_found_and_located(project: Path) -> None:
+    code = project / "stages/sasrec/training.py"
+    seeded = "np.random.default_rng(params.seed)"
+    assert seeded in code.read_text()
+    code.write_text(code.read_text().replace(seeded, "np.random.default_rng()"))
+    run = runner(project)
+    run("git", "commit", "-qam", "Draw without a seed")
+    done = run(*VERIFY, str(project), fails=True)
+    assert done.stderr.startswith("error: stage train_gpu: metrics/train.json differs at line")
+    assert re.search(r"models/sasrec.safetensors differs in \d+ of \d+ values of tensor", done.stderr)
+
+
+def test_a_lock_of_other_params_is_found_and_located(project: Path) -> None:
+    params = project / "params.yaml"
+    params.write_text(params.read_text().replace("demo_seed: 0", "demo_seed: 1"))
+    run = runner(project)
+    run("git", "commit", "-qam", "Change a param and forget the lock")
+    done = run(*VERIFY, str(project), fails=True)
+    assert done.stderr.startswith("error: stage fetch: data/raw/reviews.json.gz differs")
+
+
+def pair(tmp_path: Path, suffix: str) -> tuple[Path, Path]:
+    return tmp_path / f"mine{suffix}", tmp_path / f"other{suffix}"
+
+
+def test_rows_that_differ_are_counted_and_shown(tmp_path: Path) -> None:
+    mine, other = pair(tmp_path, ".parquet")
+    pq.write_table(pa.table({"book": [1, 2, 3, 4]}), mine)
+    pq.write_table(pa.table({"book": [1, 9, 3, 8]}), other)
+    expected = " in 2 of 4 rows, first in row 1: {'book': 2} against {'book': 9}"
+    assert verify.describe("x.parquet", mine, other) == expected
+    pq.write_table(pa.table({"book": [1]}), other)
+    assert verify.describe("x.parquet", mine, other) == ": 4 against 1 rows"
+
+
+def test_tensors_that_differ_are_named(tmp_path: Path) -> None:
+    mine, other = pair(tmp_path, ".safetensors")
+    save_file({"a": np.zeros(3), "b": np.array([1.0, 2.0])}, mine)
+    save_file({"a": np.zeros(3), "b": np.array([1.0, 2.5])}, other)
+    assert verify.describe("x.safetensors", mine, other) == " in 1 of 2 values of tensor b, by up to 0.5"
+    save_file({"a": np.zeros(4), "b": np.array([1.0, 2.5])}, other)
+    assert verify.describe("x.safetensors", mine, other) == " in tensor a: shape (3,) against (4,)"
+
+
+def test_metrics_that_differ_are_quoted(tmp_path: Path) -> None:
+    mine, other = pair(tmp_path, ".json")
+    mine.write_text('{\n  "HR@10": 0.5\n}\n')
+    other.write_text('{\n  "HR@10": 0.6\n}\n')
+    assert verify.describe("x.json", mine, other) == ' at line 2:   "HR@10": 0.5 against   "HR@10": 0.6'
+
+
+def test_content_that_is_not_at_hand_is_said_to_be_so(tmp_path: Path) -> None:
+    assert "the committed content is not at hand" in verify.describe("x.parquet", tmp_path, None)
+
+
+@pytest.mark.parametrize(("found", "passes"), [(0.54, True), (0.56, False), (0.44, False)])
+def test_where_bits_may_differ_the_metrics_must_be_close(found: float, passes: bool) -> None:
+    mine, committed = ({"sasrec": {"full": {"HR@10": value}}} for value in (found, 0.5))
+    if passes:
+        verify.compare_metrics(mine, committed)
+    else:
+        with pytest.raises(verify.DifferenceError, match=r"sasrec.full.HR@10 is 0.\d+, 0.5 committed"):
+            verify.compare_metrics(mine, committed)
+
+
+def test_fast_mode_is_no_promise_for_another_machine() -> None:
+    assert verify.why_inexact({"reproducibility": "fast", "device": "cpu"}) != ""
