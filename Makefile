@@ -17,7 +17,7 @@ test: $(VENV)/installed  ## run the tests
 verify: $(VENV)/installed  ## check that a clone of HEAD gives what dvc.lock says, twice
 	python checks/verify.py
 
-verify-cpus: $(VENV)/installed  ## check that emulated processors give the same bits; needs qemu-user, takes ten minutes
+verify-cpus: $(VENV)/installed  ## check that emulated processors give the same bits; needs qemu-user, takes five minutes
 	python checks/verify_cpus.py
 
 lint: $(VENV)/installed  ## check the style

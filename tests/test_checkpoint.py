@@ -1,5 +1,8 @@
+import os
 from pathlib import Path
+from unittest import mock
 
+import numpy as np
 import pytest
 import torch
 from conftest import sequences
@@ -38,6 +41,43 @@ def test_a_restored_run_ends_with_the_bits_of_an_undisturbed_one(tmp_path: Path,
     take(resumed, 12 - stopped_after)
     assert resumed.losses == undisturbed.losses
     assert resumed.curve == [{"NDCG@10": 0.1}]
+    for mine, other in zip(resumed.model.parameters(), undisturbed.model.parameters(), strict=True):
+        assert torch.equal(mine, other)
+
+
+class KilledError(Exception):
+    """Stands for the end of the process."""
+
+
+class DyingSampler(Sampler):
+    """Draws `remaining` batches and no more."""
+
+    remaining = 10**9
+
+    def draw(self, rng: np.random.Generator) -> training.Batch:
+        if self.remaining == 0:
+            raise KilledError
+        self.remaining -= 1
+        return super().draw(rng)
+
+
+def test_an_epoch_that_was_cut_short_is_finished_with_the_same_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with mock.patch.dict(os.environ):  # the stage sets variables for torch when it is imported
+        import train_gpu
+    monkeypatch.setattr(train_gpu, "CHECKPOINT_SECONDS", 0.0)
+    undisturbed, killed, resumed = start(), start(), start(seed=1)
+    sampler = DyingSampler(TRAIN, params(), SASREC.max_len)
+    train_gpu.train_epoch(undisturbed, sampler, 37, "epoch", tmp_path / "undisturbed")
+    sampler.remaining = 26
+    with pytest.raises(KilledError):
+        train_gpu.train_epoch(killed, sampler, 37, "epoch", tmp_path / "state")
+    assert checkpoint.restore(tmp_path / "state", resumed)
+    assert len(resumed.losses) == 20  # the last checkpoint before the end
+    sampler.remaining = 17
+    train_gpu.train_epoch(resumed, sampler, 37, "epoch", tmp_path / "state")
+    assert resumed.losses == undisturbed.losses
     for mine, other in zip(resumed.model.parameters(), undisturbed.model.parameters(), strict=True):
         assert torch.equal(mine, other)
 
