@@ -72,6 +72,23 @@ def compare(mine: Lock, other: Lock, stages: list[str], find_mine: Find, find_ot
             raise DifferenceError(f"stage {stage}: {'; '.join(how)}")
 
 
+def compare_causes(mine: Lock, committed: Lock) -> None:
+    """Raise DifferenceError where the committed lock records other code or params than were run."""
+    for stage in mine:
+        recorded, found = causes(committed[stage]), causes(mine[stage])
+        for cause in sorted(recorded | found):
+            if recorded.get(cause) != found.get(cause):
+                raise DifferenceError(
+                    f"stage {stage}: dvc.lock was made with another {cause}; `dvc repro` and commit it"
+                )
+
+
+def causes(stage: dict[str, Any]) -> dict[str, Any]:
+    """Return the digest of every file of code and the value of every param that a stage of a lock records."""
+    code = {dep["path"]: dep["md5"] for dep in stage["deps"] if dep["path"].startswith("stages/")}
+    return code | stage["params"]["params.yaml"]
+
+
 def in_folder(folder: Path) -> Find:
     """Return what finds an output of the run in `folder`."""
     return lambda path: folder / path if (folder / path).is_file() else None
@@ -171,6 +188,7 @@ def verify(source: Path, scratch: Path) -> None:
     compare(first, second, stages, in_folder(folders[0]), in_folder(folders[1]))
     print("two runs from empty caches: the same", flush=True)
     compare(first, committed, stages, in_folder(folders[0]), as_committed(committed_folder, source))
+    compare_causes(first, committed)
     if reason:
         read = [json.loads((folder / "metrics/eval.json").read_text()) for folder in (folders[0], committed_folder)]
         compare_metrics(*read)

@@ -48,6 +48,18 @@ def test_a_lock_of_other_params_is_found_and_located(project: Path) -> None:
     assert done.stderr.startswith("error: stage fetch: data/raw/reviews.json.gz differs")
 
 
+def test_a_lock_of_other_code_is_found_though_the_outputs_agree(project: Path) -> None:
+    code = project / "stages/sasrec/ranking.py"
+    code.write_text(code.read_text() + "# No output changes with this line.\n")
+    run = runner(project)
+    run("git", "commit", "-qam", "Change the code and forget the lock")
+    done = run(*VERIFY, str(project), fails=True)
+    expected = (
+        "error: stage train_gpu: dvc.lock was made with another stages/sasrec/ranking.py; `dvc repro` and commit it\n"
+    )
+    assert done.stderr == expected
+
+
 def pair(tmp_path: Path, suffix: str) -> tuple[Path, Path]:
     return tmp_path / f"mine{suffix}", tmp_path / f"other{suffix}"
 
