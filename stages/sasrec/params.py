@@ -71,7 +71,7 @@ def _shown(value: object) -> str:
     return "null" if value is None else repr(value)
 
 
-def _allowed(expected: Any) -> str:  # noqa: ANN401 - any type annotation
+def _allowed(expected: object) -> str:
     """Return the choices of a Literal, which msgspec's own message does not list."""
     if get_origin(expected) is Literal:
         return "choose one of " + ", ".join(map(str, get_args(expected)))
