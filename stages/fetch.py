@@ -26,19 +26,20 @@ class FetchParams(msgspec.Struct, frozen=True):
             raise ValueError("fetch.source is file, but fetch.file is null; set it to the path of a .json.gz dump")
 
 
-def fetch(fetch: FetchParams, destination: Path) -> None:
+def fetch(section: FetchParams, destination: Path) -> None:
     """Write the dump that the params name to `destination`."""
-    if fetch.source == "demo":
+    if section.source == "demo":
+        num_books = section.demo_users // 3 + 100  # few enough that ten epochs learn who follows whom
         with destination.open("wb") as file:
-            demo.write_dump(file, fetch.demo_users, num_books=fetch.demo_users // 3 + 100, seed=fetch.demo_seed)
-    elif fetch.source == "goodreads":
+            demo.write_dump(file, section.demo_users, num_books, section.demo_seed)
+    elif section.source == "goodreads":
         # Another name than that of unfinished outputs, which the next run removes: a download is resumed.
         received = RAW.with_suffix(".download")
-        download.download([download.DRIVE_URL.format(fetch.gdrive_id), fetch.mirror_url], received)
+        download.download([download.DRIVE_URL.format(section.gdrive_id), section.mirror_url], received)
         received.replace(destination)
-    elif fetch.file:
-        download.check_gzip(Path(fetch.file))
-        download.link_or_copy(Path(fetch.file), destination)
+    elif section.file:
+        download.check_gzip(Path(section.file))
+        download.link_or_copy(Path(section.file), destination)
 
 
 def main() -> None:

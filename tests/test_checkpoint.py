@@ -99,6 +99,17 @@ def test_a_damaged_checkpoint_is_refused_and_changes_nothing(tmp_path: Path, dam
         assert torch.equal(mine, other)
 
 
+def test_the_key_changes_with_the_code_that_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = tmp_path / "sasrec/checkpoint.py"
+    code.parent.mkdir()
+    monkeypatch.setattr(checkpoint, "__file__", str(code))
+    keys = []
+    for content in ("x = 1", "x = 2", "x = 1"):
+        code.write_text(content)
+        keys.append(checkpoint.key([SASREC, params()], [], CPU))
+    assert keys[0] == keys[2] != keys[1]
+
+
 def test_the_key_changes_with_params_and_inputs(tmp_path: Path) -> None:
     mine = tmp_path / "train"
     mine.write_bytes(b"one")

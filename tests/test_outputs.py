@@ -18,13 +18,13 @@ def test_a_failure_leaves_the_earlier_file_and_nothing_beside_it(tmp_path: Path)
 
 
 def test_what_a_killed_run_left_is_no_obstacle(tmp_path: Path) -> None:
+    left = tmp_path / "file.txt.partial"
+    left.write_text("half")
+    left.chmod(0o444)
     with outputs.whole(tmp_path / "file.txt") as partial:
-        partial.write_text("half")
-        partial.with_name("file.txt.partial").chmod(0o444)
-        with outputs.whole(tmp_path / "file.txt") as again:
-            again.write_text("whole")
         partial.write_text("whole")
     assert (tmp_path / "file.txt").read_text() == "whole"
+    assert not left.exists()
 
 
 def test_parquet_bytes_depend_on_the_rows_and_not_on_the_batches(

@@ -94,13 +94,21 @@ def test_stale_and_damaged_checkpoints_are_ignored_with_a_message(project: Path)
 @pytest.mark.parametrize("caller", [{"OMP_NUM_THREADS": "1", "MKL_CBWR": "AVX2"}, {"ATEN_CPU_CAPABILITY": "avx2"}])
 def test_the_callers_environment_changes_no_bit(project: Path, caller: dict[str, str]) -> None:
     run = runner(project)
-    run("env", *(f"{name}={value}" for name, value in caller.items()), "dvc", "repro", "--force", "-s", "train_gpu")
+    run(
+        "env",
+        *(f"{name}={value}" for name, value in caller.items()),
+        "dvc",
+        "repro",
+        "--force",
+        "--downstream",
+        "train_gpu",
+    )
     assert run("git", "status", "--porcelain").stdout == ""
 
 
 def test_one_core_gives_the_bits_of_two(project: Path) -> None:
     run = runner(project)
-    run("taskset", "-c", "0", "dvc", "repro", "--force", "-s", "train_gpu")
+    run("taskset", "-c", "0", "dvc", "repro", "--force", "--downstream", "train_gpu")
     assert run("git", "status", "--porcelain").stdout == ""
 
 

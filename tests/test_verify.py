@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import ROOT, runner
+from conftest import ROOT, runner, set_params
 from safetensors.numpy import save_file
 
 sys.path.insert(0, str(ROOT / "checks"))
@@ -104,5 +104,16 @@ def test_where_bits_may_differ_the_metrics_must_be_close(found: float, passes: b
             verify.compare_metrics(mine, committed)
 
 
-def test_fast_mode_is_no_promise_for_another_machine() -> None:
-    assert verify.why_inexact({"reproducibility": "fast", "device": "cpu"}) != ""
+def test_fast_is_exact_between_two_runs_and_close_to_the_committed_metrics(project: Path) -> None:
+    set_params(project, train={"reproducibility": "fast"})
+    run = runner(project)
+    run("dvc", "repro")
+    run("git", "commit", "-qam", "Train fast")
+    lines = run(*VERIFY, str(project)).stdout.splitlines()
+    assert lines[0].startswith("train.reproducibility is fast, which may differ elsewhere: against the committed lock")
+    assert lines[1:] == ["two runs from empty caches: the same", "the committed dvc.lock: the same"]
+
+
+def test_another_processor_is_said_to_be_no_promise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    assert verify.why_inexact({"device": "cpu"}) == "this processor is aarch64"

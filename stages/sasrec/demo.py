@@ -49,7 +49,6 @@ class Catalogue:
     ids: list[str]
     sequel: list[int]  # the next book of the series, or -1
     author: list[int]
-    genre: list[int]
     openers_by_author: list[list[int]]  # first books of series, and single books
     openers_by_genre: list[list[int]]
     cumulative_weights_by_genre: list[list[int]]  # of those openers' popularity
@@ -68,7 +67,7 @@ def write_dump(file: BinaryIO, num_users: int, num_books: int, seed: int) -> Non
 
 
 def _make_catalogue(num_books: int, rng: np.random.Generator) -> Catalogue:
-    sequel, author, genre, openers_by_author = [], [], [], []
+    sequel, author, openers_by_author = [], [], []
     openers_by_genre: list[list[int]] = [[] for _ in range(NUM_GENRES)]
     while len(sequel) < num_books or len(openers_by_author) < NUM_GENRES:
         author_genre = len(openers_by_author) % NUM_GENRES  # in turn: no genre is without books
@@ -80,12 +79,9 @@ def _make_catalogue(num_books: int, rng: np.random.Generator) -> Catalogue:
             openers_by_genre[author_genre].append(opener)
             sequel += [*range(opener + 1, opener + length), -1]
             author += [len(openers_by_author) - 1] * length
-            genre += [author_genre] * length
     ids = rng.choice(10**7, size=len(sequel), replace=False) + 1
     cumulative = [_zipf_cumulative(len(openers), rng) for openers in openers_by_genre]
-    return Catalogue(
-        [str(i) for i in ids.tolist()], sequel, author, genre, openers_by_author, openers_by_genre, cumulative
-    )
+    return Catalogue([str(i) for i in ids.tolist()], sequel, author, openers_by_author, openers_by_genre, cumulative)
 
 
 def _zipf_cumulative(number: int, rng: np.random.Generator) -> list[int]:

@@ -96,7 +96,8 @@ def split(sequences: Sequences, num_books: int, params: SplitParams, evaluation:
     """
     # One stream a decision, so that changing the size of one sample leaves the others as they were.
     streams = [np.random.default_rng([params.seed, stream]) for stream in range(4)]
-    choose, (draw_evaluation, draw_validation) = _Choose(*streams[:2]), streams[2:]
+    choose = _Choose(*streams[:2])
+    draw_evaluation, draw_validation = streams[2:]
     assign = {"holdout_users": _holdout_users, "leave_one_out": _leave_one_out}[params.protocol]
     roles = assign(sequences.lengths, _Sizes(evaluation.num_user_sample, params.num_validation_users), choose)
 
