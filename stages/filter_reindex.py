@@ -1,5 +1,6 @@
 """Drops readers with few reviews, numbers readers and books, and orders each reader's books in time."""
 
+from functools import partial
 from pathlib import Path
 
 import ibis
@@ -19,17 +20,17 @@ def main() -> None:
     errors.require(REVIEWS)
     engine = ibis.duckdb.connect()
     reviews = engine.read_parquet(REVIEWS, file_row_number=True).rename(position="file_row_number")
-    tables = interactions.reindex(reviews, section)
-    users = tables.users.to_pyarrow()
-    if len(users) == 0:
+    tables = interactions.reindex(reviews, section, store=partial(engine.create_table, temp=True))
+    if tables.users.limit(1).to_pyarrow_batches().read_all().num_rows == 0:
         raise errors.UserError(
             f"{REVIEWS}: no reader has {section.min_ratings} reviews; lower filter_reindex.min_ratings in params.yaml, "
             "or take more data"
         )
-    outputs.write_parquet(USERS, users)
-    outputs.write_parquet(BOOKS, tables.books.to_pyarrow())
-    outputs.write_parquet(INTERACTIONS, tables.interactions.to_pyarrow())
-    histogram = interactions.ratings_per_reader(reviews).to_pyarrow()
+    # Batches, not to_pyarrow: that imports pandas, which takes longer than the rows.
+    outputs.write_parquet(USERS, tables.users.to_pyarrow_batches())
+    outputs.write_parquet(BOOKS, tables.books.to_pyarrow_batches())
+    outputs.write_parquet(INTERACTIONS, tables.interactions.to_pyarrow_batches())
+    histogram = interactions.ratings_per_reader(reviews).to_pyarrow_batches().read_all()
     outputs.write_csv(RATINGS_PER_READER, histogram.schema.names, zip(*histogram.to_pydict().values(), strict=True))
 
 

@@ -37,7 +37,7 @@ def main() -> None:
     section = params.load("split", holdout.SplitParams)
     evaluation = params.load("evaluation", holdout.EvaluationParams)
     errors.require(REVIEWS, REJECTED, USERS, BOOKS, INTERACTIONS)
-    table = pq.read_table(INTERACTIONS, columns=["user_idx", "book_idx"])
+    table = pq.ParquetFile(INTERACTIONS).read(columns=["user_idx", "book_idx"])  # read_table imports pandas
     num_readers, num_books = (pq.read_metadata(path).num_rows for path in (USERS, BOOKS))
     books_read = sequences.from_sorted_rows(table["user_idx"].to_numpy(), table["book_idx"].to_numpy(), num_readers)
     split = holdout.split(books_read, num_books, section, evaluation)

@@ -57,16 +57,23 @@ class Catalogue:
 def write_dump(file: BinaryIO, num_users: int, num_books: int, seed: int) -> None:
     """Write the gzip JSON lines of `num_users` readers, a third of them below 10 reviews, to `file`."""
     rng = np.random.default_rng(seed)
-    catalogue = _make_catalogue(num_books, rng)
+    catalogue = make_catalogue(num_books, rng)
     sentences = _make_sentences(rng)
-    encoder = msgspec.json.Encoder()
-    codec = pa.Codec("gzip", compression_level=6)
-    lines = itertools.chain.from_iterable(_reviews_of_reader(catalogue, sentences, rng) for _ in range(num_users))
+    lines = itertools.chain.from_iterable(
+        reviews_of_reader(catalogue, sentences, _draw_number(rng), rng) for _ in range(num_users)
+    )
     while member := list(itertools.islice(lines, LINES_PER_GZIP_MEMBER)):
-        file.write(codec.compress(encoder.encode_lines(member), asbytes=True))
+        file.write(compress(member))
 
 
-def _make_catalogue(num_books: int, rng: np.random.Generator) -> Catalogue:
+def compress(lines: list[ReviewLine]) -> bytes:
+    """Return `lines` as JSON in one gzip member."""
+    codec = pa.Codec("gzip", compression_level=6)
+    return codec.compress(msgspec.json.Encoder().encode_lines(lines), asbytes=True)
+
+
+def make_catalogue(num_books: int, rng: np.random.Generator) -> Catalogue:
+    """Return at least `num_books` books; the last author may finish a series beyond them."""
     sequel, author, openers_by_author = [], [], []
     openers_by_genre: list[list[int]] = [[] for _ in range(NUM_GENRES)]
     while len(sequel) < num_books or len(openers_by_author) < NUM_GENRES:
@@ -96,10 +103,15 @@ def _make_sentences(rng: np.random.Generator) -> list[str]:
     return sentences + list(ODD_SENTENCES) * 20
 
 
-def _reviews_of_reader(catalogue: Catalogue, sentences: list[str], rng: np.random.Generator) -> Iterator[ReviewLine]:
-    """Yield one reader's reviews, newest first, as the dump lists them."""
+def _draw_number(rng: np.random.Generator) -> int:
     is_casual = rng.integers(3) == 0
-    number = int(rng.integers(1, 10) if is_casual else 5 + 600 // rng.integers(3, 103))  # 10 to 205, mean 27
+    return int(rng.integers(1, 10) if is_casual else 5 + 600 // rng.integers(3, 103))  # 10 to 205, mean 27
+
+
+def reviews_of_reader(
+    catalogue: Catalogue, sentences: list[str], number: int, rng: np.random.Generator
+) -> Iterator[ReviewLine]:
+    """Yield one reader's `number` reviews, newest first, as the dump lists them."""
     draws = rng.integers(2**31, size=(number, 12)).tolist()
     user_id = rng.bytes(16).hex()
     review_ids = rng.bytes(16 * number).hex()

@@ -1,5 +1,6 @@
 """Filters, re-indexes and orders reviews, as one Ibis expression that any Ibis engine can run."""
 
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Annotated, Literal, NamedTuple
 
@@ -24,19 +25,31 @@ class Tables(NamedTuple):
     interactions: Table  # user_idx, timestamp, book_idx, in the order in which each reader read
 
 
-def reindex(reviews: Table, params: FilterReindexParams) -> Tables:
+Store = Callable[[str, Table], Table]
+"""Takes a name and an expression; returns the same rows, which an engine may have computed once and kept."""
+
+
+def lazily(_name: str, table: Table) -> Table:
+    """Store nothing: whatever uses `table` computes it again."""
+    return table
+
+
+def reindex(reviews: Table, params: FilterReindexParams, store: Store = lazily) -> Tables:
     """Return the surviving users and books with their indices, and the interactions between them.
 
     `reviews` has the columns user_id, timestamp, book_id and position, the row's number in the file. An index is
-    given by first appearance in the file among the rows that survive the filter.
+    given by first appearance in the file among the rows that survive the filter. `store` is called for users and
+    books, which are small and used several times.
     """
     by_user = reviews.group_by("user_id").agg(num_ratings=_.count(), first=_.position.min())
     survivors = by_user.filter(_.num_ratings >= params.min_ratings)
-    users = survivors.mutate(user_idx=_rank_by_first_appearance().cast("int32"))
+    numbered = survivors.mutate(user_idx=_rank_by_first_appearance().cast("int32")).order_by("user_idx")
+    users = store("users", numbered.select("user_idx", "user_id", "num_ratings"))
 
     kept = reviews.semi_join(users, "user_id")
     by_book = kept.group_by("book_id").agg(num_ratings=_.count(), first=_.position.min())
-    books = by_book.mutate(book_idx=(_rank_by_first_appearance() + 1).cast("int32"))
+    numbered = by_book.mutate(book_idx=(_rank_by_first_appearance() + 1).cast("int32")).order_by("book_idx")
+    books = store("books", numbered.select("book_idx", "book_id", "num_ratings"))
 
     # The dump lists a reader's reviews newest first, so a later line of the same day is an earlier event.
     same_day = {"newest_first": [_.position.desc()], "book_idx": [_.book_idx, _.position]}
@@ -46,11 +59,7 @@ def reindex(reviews: Table, params: FilterReindexParams) -> Tables:
         .order_by("user_idx", "timestamp", *same_day[params.same_day_order])
         .select("user_idx", "timestamp", "book_idx")
     )
-    return Tables(
-        users.order_by("user_idx").select("user_idx", "user_id", "num_ratings"),
-        books.order_by("book_idx").select("book_idx", "book_id", "num_ratings"),
-        interactions,
-    )
+    return Tables(users.order_by("user_idx"), books.order_by("book_idx"), interactions)
 
 
 def ratings_per_reader(reviews: Table) -> Table:

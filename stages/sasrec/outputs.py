@@ -80,8 +80,8 @@ class RowGroups:
             self._pending, self._num_pending = [], 0
 
 
-def write_parquet(path: Path, table: pa.Table) -> None:
-    """Write `table` whole."""
-    with whole(path) as partial, parquet(partial, table.schema) as rows:
-        for batch in table.to_batches():
+def write_parquet(path: Path, batches: pa.RecordBatchReader) -> None:
+    """Write `batches` whole."""
+    with whole(path) as partial, parquet(partial, batches.schema) as rows:
+        for batch in batches:
             rows.write(batch)

@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Annotated, BinaryIO, NamedTuple
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 from isal import igzip_threaded
 
 from sasrec.errors import UserError
 
-BLOCK_BYTES = 4 << 20  # large enough that Python's share is small, small enough that memory stays flat
+BLOCK_BYTES = 1 << 19  # the decompressor hands over 1 MB: larger reads wait for it; small ones stay in cache
 REJECTED_TEXT_CHARACTERS = 200
+MALFORMED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)  # what decoding a line raises
 
 REVIEWS = pa.schema(
     [("user_id", pa.string()), ("timestamp", pa.date32()), ("book_id", pa.string()), ("rating", pa.int8())]
@@ -54,52 +56,77 @@ def read(path: Path) -> Iterator[tuple[pa.RecordBatch, pa.RecordBatch]]:
 
     """
     line_number = 1
-    for lines in _blocks_of_lines(path):
-        reviews, rejected = _parse(lines, line_number)
-        line_number += len(lines)
+    for block in _blocks_of_lines(path):
+        reviews, rejected = _parse(block, line_number)
+        line_number += len(reviews) + len(rejected)
         yield reviews, rejected
 
 
-def _blocks_of_lines(path: Path) -> Iterator[list[bytes]]:
-    """Yield the lines of a gzip file, without their line ends, in lists of about BLOCK_BYTES."""
+def _blocks_of_lines(path: Path) -> Iterator[bytes]:
+    """Yield the lines of a gzip file in blocks of about BLOCK_BYTES, without the line end of the last one."""
     remedy = "remove it and run `dvc repro` to fetch it again"
     try:
         if path.stat().st_size == 0:
             raise UserError(f"{path}: is empty; {remedy}")
         with igzip_threaded.open(path, "rb", threads=1) as file:
-            yield from _split_lines(file)
+            yield from _whole_lines(file)
     except EOFError:
         raise UserError(f"{path}: the gzip data end too early or with garbage; {remedy}") from None
     except (zlib.error, OSError) as error:  # isal raises gzip.BadGzipFile, an OSError, and zlib.error
         raise UserError(f"{path}: not intact gzip ({error}); {remedy}") from None
 
 
-def _split_lines(file: BinaryIO) -> Iterator[list[bytes]]:
+def _whole_lines(file: BinaryIO) -> Iterator[bytes]:
     begun: list[bytes] = []  # pieces of a line whose end has not been read
     while block := file.read(BLOCK_BYTES):
         head, newline, tail = block.rpartition(b"\n")
         if newline:
-            yield b"".join([*begun, head]).split(b"\n")
+            yield b"".join([*begun, head])
             begun = []
         begun.append(tail)
     if last := b"".join(begun):
-        yield [last]
+        yield last
 
 
-def _parse(lines: list[bytes], first_line_number: int) -> tuple[pa.RecordBatch, pa.RecordBatch]:
-    decode = msgspec.json.Decoder(Review).decode
-    rejected: list[Rejected] = []
-    try:
-        reviews = list(map(decode, lines))
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        reviews = []
-        for number, line in enumerate(lines, first_line_number):
-            try:
-                reviews.append(decode(line))
-            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-                text = line.decode("utf-8", "replace")[:REJECTED_TEXT_CHARACTERS]
-                rejected.append(Rejected(number, str(error) if line.strip() else "blank line", text))
+def _parse(block: bytes, first_line_number: int) -> tuple[pa.RecordBatch, pa.RecordBatch]:
+    reviews, rejected = _parse_at_once(block), []
+    if reviews is None:
+        reviews, rejected = _parse_line_by_line(block, first_line_number)
     return _batch(reviews, REVIEWS), _batch(rejected, REJECTED)
+
+
+def _parse_at_once(block: bytes) -> list[Review] | None:
+    """Return one review a line, or None where some line may not be exactly one review.
+
+    decode_lines knows no lines: it takes values that span them, and several on one. But no JSON value holds a brace,
+    a newline and an opening brace in a row: a string has no raw newline, and after a closing brace comes none that
+    opens. So where every line begins and ends with a brace, each holds one value or more; and where there are as many
+    values as lines, exactly one.
+    """
+    if not (block.startswith(b"{") and block.endswith(b"}")):
+        return None
+    letters = np.frombuffer(block, np.uint8)
+    ends = np.flatnonzero(letters == ord("\n"))
+    if (letters[ends - 1] != ord("}")).any() or (letters[ends + 1] != ord("{")).any():
+        return None
+    try:
+        reviews = msgspec.json.Decoder(Review).decode_lines(block)
+    except MALFORMED:
+        return None
+    return reviews if len(reviews) == len(ends) + 1 else None
+
+
+def _parse_line_by_line(block: bytes, first_line_number: int) -> tuple[list[Review], list[Rejected]]:
+    decode = msgspec.json.Decoder(Review).decode
+    reviews: list[Review] = []
+    rejected: list[Rejected] = []
+    for number, line in enumerate(block.split(b"\n"), first_line_number):
+        try:
+            reviews.append(decode(line))
+        except MALFORMED as error:
+            text = line.decode("utf-8", "replace")[:REJECTED_TEXT_CHARACTERS]
+            rejected.append(Rejected(number, str(error) if line.strip() else "blank line", text))
+    return reviews, rejected
 
 
 def _batch(rows: list, schema: pa.Schema) -> pa.RecordBatch:
