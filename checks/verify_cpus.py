@@ -15,7 +15,7 @@ from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parent.parent
 STAGES = ["fetch", "parse_gzip", "filter_reindex", "split", "train_gpu", "evaluate"]
-CPUS = ["Nehalem", "Haswell", "EPYC"]  # SSE4.2 without AVX; AVX2 by Intel; AVX2 by AMD
+CPUS = ["Haswell", "Skylake-Client", "EPYC"]  # the first Intel with AVX2, a later one, AMD
 SMALL = {
     "fetch": {"demo_users": 300},
     "evaluation": {"num_user_sample": 50},

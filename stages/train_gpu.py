@@ -4,6 +4,7 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from sasrec import reproducibility
@@ -13,7 +14,20 @@ os.environ.update(reproducibility.environment())  # before torch is imported, wh
 import torch
 from tqdm import tqdm
 
-from sasrec import checkpoint, device, errors, holdout, model, outputs, params, ranking, scorers, training
+from sasrec import (
+    captured,
+    checkpoint,
+    device,
+    errors,
+    holdout,
+    model,
+    outputs,
+    params,
+    ranking,
+    sampling,
+    scorers,
+    training,
+)
 
 TRAIN = Path("data/split/train.safetensors")
 VALIDATION = Path("data/split/validation.safetensors")
@@ -29,8 +43,23 @@ VALIDATION_K = 10  # not evaluation.k: another cutoff there must not train again
 HR, NDCG = f"HR@{VALIDATION_K}", f"NDCG@{VALIDATION_K}"
 
 
+def step_taker(
+    state: training.TrainingState, train: holdout.TrainingSet, params: training.TrainParams
+) -> Callable[[], torch.Tensor]:
+    """Return what takes the next step at each call and returns its loss: a CUDA graph on a GPU."""
+    sizes = sampling.Sizes(params.batch_size, params.num_negatives, state.model.params.max_len)
+    if state.generator.device.type == "cuda":
+        return captured.CapturedStep(state, sampling.DeviceSampler(train, sizes, state.generator.device))
+    sampler = sampling.PackedSampler(train, sizes)
+    return lambda: training.step(state, sampler.draw(state.batch_rng))
+
+
 def train_epoch(
-    state: training.TrainingState, sampler: training.Sampler, steps_per_epoch: int, label: str, checkpoint_file: Path
+    state: training.TrainingState,
+    take_step: Callable[[], torch.Tensor],
+    steps_per_epoch: int,
+    label: str,
+    checkpoint_file: Path,
 ) -> None:
     """Take the steps that the epoch has left, and save the state now and then."""
     taken = len(state.losses) - len(state.curve) * steps_per_epoch
@@ -38,7 +67,7 @@ def train_epoch(
     saved = time.monotonic()
     with tqdm(total=steps_per_epoch, initial=taken, desc=label, unit="step", disable=None) as progress:
         for number in range(taken + 1, steps_per_epoch + 1):
-            unread.append(training.step(state, sampler.draw(state.batch_rng)))
+            unread.append(take_step())
             progress.update()
             if number % 10 == 0 or number == steps_per_epoch:
                 state.losses += torch.stack(unread).tolist()
@@ -99,14 +128,14 @@ def main() -> None:
             f"params.yaml: train.batch_size is {section.batch_size}, more than the {train.num_readers} readers, so "
             "that an epoch has no step; lower it"
         )
-    sampler = training.Sampler(train, section, sasrec.max_len)
     state = training.start(train, section, sasrec, where)
+    take_step = step_taker(state, train, section)
     checkpoint_file = CHECKPOINTS / checkpoint.key([sasrec, section], [TRAIN, VALIDATION], where)
     resume(state, checkpoint_file)
 
     while len(state.curve) < section.num_epochs:
         label = f"epoch {len(state.curve) + 1}/{section.num_epochs}"
-        train_epoch(state, sampler, steps_per_epoch, label, checkpoint_file)
+        train_epoch(state, take_step, steps_per_epoch, label, checkpoint_file)
         ranks = ranking.rank(validation, scorers.by_model(state.model))
         state.curve.append(ranking.summary(ranks.sampled, VALIDATION_K))
         checkpoint.write(checkpoint_file, state)

@@ -1,8 +1,9 @@
+import itertools
 import os
+from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
 
-import numpy as np
 import pytest
 import torch
 from conftest import sequences
@@ -10,15 +11,17 @@ from conftest import sequences
 from sasrec import checkpoint, training
 from sasrec.holdout import TrainingSet
 from sasrec.model import SasrecParams
-from sasrec.training import Sampler, TrainingState, TrainParams
+from sasrec.sampling import PackedSampler, Sizes
+from sasrec.training import TrainingState, TrainParams
 
 CPU = torch.device("cpu")
 SASREC = SasrecParams(5, 16, 2, 1, 0.2, True, 0.02)
+SIZES = Sizes(batch_size=8, num_negatives=2, max_len=5)
 TRAIN = TrainingSet(sequences([1, 2, 3], [4, 5], [7, 8, 9, 10, 11]), num_readers=3, num_books=30)
 
 
 def params(seed: int = 0) -> TrainParams:
-    return TrainParams("bce", 2, "last", 0.01, 8, 1, seed, "cpu", 2, "portable")
+    return TrainParams("bce", 2, "last", 0.01, 8, 1, seed, "cpu", 2, "portable", "float32")
 
 
 def start(seed: int = 0) -> TrainingState:
@@ -26,7 +29,7 @@ def start(seed: int = 0) -> TrainingState:
 
 
 def take(state: TrainingState, num_steps: int) -> None:
-    sampler = Sampler(TRAIN, params(), SASREC.max_len)
+    sampler = PackedSampler(TRAIN, SIZES)
     state.losses += [training.step(state, sampler.draw(state.batch_rng)).item() for _ in range(num_steps)]
 
 
@@ -49,16 +52,17 @@ class KilledError(Exception):
     """Stands for the end of the process."""
 
 
-class DyingSampler(Sampler):
-    """Draws `remaining` batches and no more."""
+def dying(state: TrainingState, num_steps: int) -> Callable[[], torch.Tensor]:
+    """What takes `num_steps` steps and no more."""
+    sampler = PackedSampler(TRAIN, SIZES)
+    remaining = itertools.count(num_steps, -1)
 
-    remaining = 10**9
-
-    def draw(self, rng: np.random.Generator) -> training.Batch:
-        if self.remaining == 0:
+    def take_step() -> torch.Tensor:
+        if next(remaining) == 0:
             raise KilledError
-        self.remaining -= 1
-        return super().draw(rng)
+        return training.step(state, sampler.draw(state.batch_rng))
+
+    return take_step
 
 
 def test_an_epoch_that_was_cut_short_is_finished_with_the_same_bits(
@@ -68,15 +72,12 @@ def test_an_epoch_that_was_cut_short_is_finished_with_the_same_bits(
         import train_gpu
     monkeypatch.setattr(train_gpu, "CHECKPOINT_SECONDS", 0.0)
     undisturbed, killed, resumed = start(), start(), start(seed=1)
-    sampler = DyingSampler(TRAIN, params(), SASREC.max_len)
-    train_gpu.train_epoch(undisturbed, sampler, 37, "epoch", tmp_path / "undisturbed")
-    sampler.remaining = 26
+    train_gpu.train_epoch(undisturbed, dying(undisturbed, 37), 37, "epoch", tmp_path / "undisturbed")
     with pytest.raises(KilledError):
-        train_gpu.train_epoch(killed, sampler, 37, "epoch", tmp_path / "state")
+        train_gpu.train_epoch(killed, dying(killed, 26), 37, "epoch", tmp_path / "state")
     assert checkpoint.restore(tmp_path / "state", resumed)
     assert len(resumed.losses) == 20  # the last checkpoint before the end
-    sampler.remaining = 17
-    train_gpu.train_epoch(resumed, sampler, 37, "epoch", tmp_path / "state")
+    train_gpu.train_epoch(resumed, dying(resumed, 17), 37, "epoch", tmp_path / "state")
     assert resumed.losses == undisturbed.losses
     for mine, other in zip(resumed.model.parameters(), undisturbed.model.parameters(), strict=True):
         assert torch.equal(mine, other)

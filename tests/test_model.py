@@ -113,6 +113,15 @@ def test_logits_are_dot_products_with_the_item_embedding() -> None:
     torch.testing.assert_close(model.predict(network, HISTORY), torch.tensor(expected))
 
 
+def test_histories_that_share_a_row_do_not_see_each_other() -> None:
+    network = build()
+    pair = torch.tensor([[4, 9, 3, 8, 2, 0]])
+    positions, segments = torch.tensor([[4, 5, 3, 4, 5, 0]]), torch.tensor([[1, 1, 2, 2, 2, 0]])
+    together = network.encode(network.item_embedding(pair), positions, segments)
+    torch.testing.assert_close(together[:, :2], network(torch.tensor([[4, 9]])))
+    torch.testing.assert_close(together[:, 2:5], network(torch.tensor([[3, 8, 2]])))
+
+
 @pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
 def test_dropout_zeroes_at_its_rate_and_keeps_the_mean(rate: float) -> None:
     dropped = model.dropout(torch.ones(1000, 1000), rate, torch.Generator().manual_seed(0))
@@ -121,10 +130,20 @@ def test_dropout_zeroes_at_its_rate_and_keeps_the_mean(rate: float) -> None:
     assert len(dropped.unique()) == 2
 
 
+def test_a_dropped_change_is_added_to_what_it_changes() -> None:
+    x, change = torch.full((50, 50), 7.0), torch.rand(50, 50)
+    generators = [torch.Generator().manual_seed(0) for _ in range(2)]
+    expected = 7 + model.dropout(change, 0.25, generators[0])
+    torch.testing.assert_close(model.add_dropped(x, change, 0.25, generators[1]), expected)
+
+
 def test_dropout_is_drawn_from_the_generator_alone() -> None:
+    network = build()
+    items, positions = network.item_embedding(HISTORY), torch.arange(6).expand_as(HISTORY)
+
     def with_seed(seed: int) -> Tensor:
         torch.manual_seed(int(torch.seed()) % 1000)
-        return build()(HISTORY, torch.Generator().manual_seed(seed))
+        return network.encode(items, positions, HISTORY, torch.Generator().manual_seed(seed))
 
     assert torch.equal(with_seed(1), with_seed(1))
     assert not torch.equal(with_seed(1), with_seed(2))

@@ -3,60 +3,25 @@ import math
 import numpy as np
 import pytest
 import torch
-from conftest import as_lists, sequences
+from conftest import sequences
 
-from sasrec import device, losses, training
-from sasrec.errors import UserError
+from sasrec import captured, device, losses, training
 from sasrec.holdout import TrainingSet
 from sasrec.model import SasrecParams
-from sasrec.training import Sampler, TrainParams
+from sasrec.sampling import Batch, DeviceSampler, PackedSampler, Sizes
+from sasrec.training import TrainParams
 
+CPU = torch.device("cpu")
 SASREC = SasrecParams(
     max_len=5, hidden_units=16, num_heads=1, num_layers=1, dropout_rate=0.2, norm_first=False, init_std=0.02
 )
 READERS = sequences([1, 2, 3], [4, 5], [6], [7, 8, 9, 10, 11, 12, 13])
 TRAIN = TrainingSet(READERS, num_readers=4, num_books=30)
+SIZES = Sizes(batch_size=64, num_negatives=1, max_len=5)
 
 
-def params(batch_size: int = 64, num_negatives: int = 1, seed: int = 0) -> TrainParams:
-    return TrainParams("bce", num_negatives, "last", 0.01, batch_size, 1, seed, "cpu", 2, "portable")
-
-
-def draw(num_negatives: int = 1) -> training.Batch:
-    return Sampler(TRAIN, params(num_negatives=num_negatives), SASREC.max_len).draw(np.random.default_rng(0))
-
-
-def test_a_batch_holds_the_latest_books_and_after_each_the_next_one() -> None:
-    expected = {
-        (0, 0, 0, 1, 2): (0, 0, 0, 2, 3),
-        (0, 0, 0, 0, 4): (0, 0, 0, 0, 5),
-        (8, 9, 10, 11, 12): (9, 10, 11, 12, 13),
-    }
-    batch = draw()
-    drawn = {tuple(h): tuple(p) for h, p in zip(batch.history.tolist(), batch.positives.tolist(), strict=True)}
-    assert drawn == expected  # a reader with one book has no pair to learn
-
-
-def test_negatives_stand_beside_every_book_and_were_never_read() -> None:
-    batch = draw(num_negatives=7)
-    assert batch.negatives.shape == (64, 5, 7)
-    for history, positives, negatives in zip(*(part.tolist() for part in batch), strict=True):
-        read = next(set(books) for books in as_lists(READERS) if positives[-1] in books)
-        for book, drawn in zip(history, negatives, strict=True):
-            assert all(1 <= each <= 30 and each not in read for each in drawn) if book else set(drawn) == {0}
-
-
-def test_readers_are_drawn_uniformly_with_replacement() -> None:
-    sampler = Sampler(TRAIN, params(batch_size=30_000), SASREC.max_len)
-    last = sampler.draw(np.random.default_rng(0)).positives[:, -1]
-    counts = [(last == book).sum().item() for book in (3, 5, 13)]
-    assert sum(counts) == 30_000
-    assert max(abs(count - 10_000) for count in counts) < 300  # 3.7 standard deviations
-
-
-def test_nothing_to_learn_from_is_an_error() -> None:
-    with pytest.raises(UserError, match="no reader has two books and an unread one"):
-        Sampler(TrainingSet(sequences([1], [1, 2, 3]), 2, num_books=3), params(), SASREC.max_len)
+def params(seed: int = 0, precision: str = "float32") -> TrainParams:
+    return TrainParams("bce", 1, "last", 0.01, 64, 1, seed, "cpu", 2, "portable", precision)
 
 
 def test_bce_is_the_papers_formula() -> None:
@@ -70,15 +35,19 @@ def test_bce_is_the_papers_formula() -> None:
         for p, row in zip(positive, negative, strict=True)
     ]
     loss = losses.bce(torch.tensor(positive), torch.tensor(negative))
-    assert loss.item() == pytest.approx(sum(terms) / 2)
+    assert loss.tolist() == pytest.approx(terms)
 
 
 def test_padded_places_do_not_count_in_the_loss() -> None:
-    state = training.start(TRAIN, params(), SASREC, torch.device("cpu"))
+    state = training.start(TRAIN, params(), SASREC, CPU)
     network = state.model.requires_grad_(False)
     items = network.item_embedding.weight
-    batch = training.Batch(
-        torch.tensor([[0, 0, 0, 1, 2]]), torch.tensor([[0, 0, 0, 2, 3]]), torch.tensor([[[0], [0], [0], [9], [8]]])
+    batch = Batch(
+        history=torch.tensor([[0, 0, 0, 1, 2]]),
+        positives=torch.tensor([[0, 0, 0, 2, 3]]),
+        negatives=torch.tensor([[[0], [0], [0], [9], [8]]]),
+        positions=torch.arange(5)[None],
+        segments=torch.tensor([[0, 0, 0, 1, 1]]),
     )
     features = network(batch.history)[0]
     pairs = [(features[3], 2, 9), (features[4], 3, 8)]
@@ -87,8 +56,8 @@ def test_padded_places_do_not_count_in_the_loss() -> None:
 
 
 def train(seed: int, num_steps: int = 60) -> tuple[list[float], torch.Tensor]:
-    state = training.start(TRAIN, params(seed=seed), SASREC, torch.device("cpu"))
-    sampler = Sampler(TRAIN, params(), SASREC.max_len)
+    state = training.start(TRAIN, params(seed=seed), SASREC, CPU)
+    sampler = PackedSampler(TRAIN, SIZES)
     steps = [training.step(state, sampler.draw(state.batch_rng)).item() for _ in range(num_steps)]
     return steps, state.model.item_embedding.weight.detach()
 
@@ -118,23 +87,62 @@ def test_no_draw_comes_from_global_state() -> None:
     assert torch.equal(torch.random.get_rng_state(), torch_state)
 
 
+def test_bfloat16_changes_the_loss_by_its_rounding_only() -> None:
+    batch = PackedSampler(TRAIN, SIZES).draw(np.random.default_rng(0))
+    exact, rounded = (
+        training.step(training.start(TRAIN, params(precision=each), SASREC, CPU), batch).item()
+        for each in ("float32", "bfloat16")
+    )
+    assert rounded == pytest.approx(exact, rel=0.01)
+    assert rounded != exact
+
+
+def train_on_cuda(num_steps: int) -> tuple[list[float], torch.Tensor]:
+    where = device.use("cuda", 2)
+    state = training.start(TRAIN, params(), SASREC, where)
+    take_step = captured.CapturedStep(state, DeviceSampler(TRAIN, SIZES, where))
+    steps = [take_step().item() for _ in range(num_steps)]
+    return steps, state.model.item_embedding.weight.detach()
+
+
 @pytest.mark.cuda
 def test_two_runs_on_cuda_end_with_the_same_bits() -> None:
-    where = device.use("cuda", 2)
-    ends = []
-    for _ in range(2):
-        state = training.start(TRAIN, params(), SASREC, where)
-        sampler = Sampler(TRAIN, params(), SASREC.max_len)
-        for _ in range(20):
-            training.step(state, sampler.draw(state.batch_rng))
-        ends.append(state.model.item_embedding.weight.detach())
-    assert torch.equal(*ends)
+    (steps, weights), (again, same) = train_on_cuda(20), train_on_cuda(20)
+    assert steps == again
+    assert torch.equal(weights, same)
 
 
 @pytest.mark.cuda
-def test_a_step_on_cuda_starts_from_the_cpus_loss() -> None:
-    batch = draw()
-    on_cpu, on_cuda = (training.start(TRAIN, params(), SASREC, torch.device(name)) for name in ("cpu", "cuda"))
-    expected = training.batch_loss(on_cpu.model, batch, None)
-    torch.testing.assert_close(training.batch_loss(on_cuda.model, batch, None).cpu(), expected)
-    assert torch.isfinite(training.step(on_cuda, batch))
+def test_a_captured_step_on_cuda_learns_as_eager_ones_do() -> None:
+    where = device.use("cuda", 2)
+    state = training.start(TRAIN, params(), SASREC, where)
+    sampler = DeviceSampler(TRAIN, SIZES, where)
+    eager = [training.step(state, sampler.draw(state.generator)).item() for _ in range(20)]
+    steps, weights = train_on_cuda(20)
+    assert steps == pytest.approx(eager, rel=1e-4)
+    torch.testing.assert_close(weights, state.model.item_embedding.weight.detach(), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.cuda
+def test_a_captured_step_never_waits_for_the_device() -> None:
+    where = device.use("cuda", 2)
+    state = training.start(TRAIN, params(), SASREC, where)
+    take_step = captured.CapturedStep(state, DeviceSampler(TRAIN, SIZES, where))
+    for _ in range(captured.EAGER_STEPS + 1):
+        take_step()
+    torch.cuda.set_sync_debug_mode("error")
+    take_step()
+    torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.cuda
+def test_a_step_on_cuda_has_the_cpus_loss_and_gradient() -> None:
+    batch = DeviceSampler(TRAIN, SIZES, CPU).draw(torch.Generator().manual_seed(0))
+    gradients = []
+    for where in (CPU, device.use("cuda", 2)):
+        network = training.start(TRAIN, params(), SASREC, where).model
+        loss = training.batch_loss(network, Batch(*(tensor.to(where) for tensor in batch)), None)
+        loss.backward()
+        gradients.append([loss.detach().cpu(), *(parameter.grad.cpu() for parameter in network.parameters())])
+    for on_cpu, on_cuda in zip(*gradients, strict=True):
+        torch.testing.assert_close(on_cuda, on_cpu, rtol=1e-4, atol=1e-6)

@@ -33,7 +33,7 @@ def write(path: Path, state: TrainingState) -> None:
     """Write `state` whole: weights, optimiser, generators, losses and validation so far."""
     progress = {"batch_rng": state.batch_rng.bit_generator.state, "losses": state.losses, "curve": state.curve}
     tensors = {
-        "dropout_generator": state.dropout_generator.get_state(),
+        "generator": state.generator.get_state(),
         "progress": torch.frombuffer(bytearray(json.dumps(progress).encode()), dtype=torch.uint8),
     }
     tensors |= {f"model.{name}": tensor for name, tensor in state.model.state_dict().items()}
@@ -56,7 +56,7 @@ def restore(path: Path, state: TrainingState) -> bool:
     progress = json.loads(tensors["progress"].numpy().tobytes())
     state.batch_rng.bit_generator.state = progress["batch_rng"]
     state.losses, state.curve = progress["losses"], progress["curve"]
-    state.dropout_generator.set_state(tensors["dropout_generator"])
+    state.generator.set_state(tensors["generator"])
     state.model.load_state_dict(_with_prefix(tensors, "model."))
     moments: dict[int, dict[str, Tensor]] = {}
     for name, tensor in _with_prefix(tensors, "optimizer.").items():

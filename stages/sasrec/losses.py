@@ -5,9 +5,9 @@ from torch.nn import functional as F
 
 
 def bce(positive_logits: Tensor, negative_logits: Tensor) -> Tensor:
-    """Return binary cross-entropy with sampled negatives (Kang & McAuley 2018, equation 7), a scalar.
+    """Return binary cross-entropy with sampled negatives (Kang & McAuley 2018, equation 7), of the positives' shape.
 
-    The mean over positives (positives,) of -log sigmoid(positive) - sum of log(1 - sigmoid(negative)) over its
-    negatives (positives, negatives).
+    That is -log sigmoid(positive) - sum of log(1 - sigmoid(negative)) over its negatives, the last dimension of
+    `negative_logits`.
     """
-    return (F.softplus(-positive_logits) + F.softplus(negative_logits).sum(-1)).mean()
+    return F.softplus(-positive_logits) + F.softplus(negative_logits).sum(-1)

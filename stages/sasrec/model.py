@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 LAYER_NORM_EPS = 1e-6
+HIDDEN = 1e9  # subtracted from the score of a place not to look at: its weight is exactly 0
 
 
 class SasrecParams(msgspec.Struct, frozen=True):
@@ -32,19 +33,31 @@ class SasrecParams(msgspec.Struct, frozen=True):
             )
 
 
-def dropout(x: Tensor, rate: float, generator: torch.Generator | None) -> Tensor:
-    """Return x with each element zeroed with probability `rate` and the others scaled to keep the mean.
+def dropout_mask(shape: torch.Size, rate: float, like: Tensor, generator: torch.Generator) -> Tensor:
+    """Return 0 with probability `rate`, else what keeps the mean at 1, of `shape` and of the dtype of `like`.
 
-    Without a generator x is returned as it is. The rate is rounded to a multiple of 1/256, because one random byte
-    decides an element: that is several times faster than a Bernoulli draw.
+    The rate is rounded to a multiple of 1/256, because one random byte decides an element: that is many times faster
+    than a Bernoulli draw.
     """
     threshold = round(rate * 256)
-    if generator is None or threshold == 0:
-        return x
-    words = torch.empty(-(-x.numel() // 8), dtype=torch.int64, device=x.device)
+    words = torch.empty(-(-shape.numel() // 8), dtype=torch.int64, device=like.device)
     words.random_(-(2**63), None, generator=generator)
-    keep = words.view(torch.uint8)[: x.numel()].view(x.shape) >= threshold
-    return x * keep * (256 / (256 - threshold))
+    letters = words.view(torch.uint8)[: shape.numel()].view(shape)
+    return letters.to(like.dtype).ge_(threshold).mul_(256 / (256 - threshold))
+
+
+def dropout(x: Tensor, rate: float, generator: torch.Generator | None) -> Tensor:
+    """Return x with each element zeroed with probability `rate` and the others scaled; x without a generator."""
+    if generator is None or rate == 0:
+        return x
+    return x * dropout_mask(x.shape, rate, x, generator)
+
+
+def add_dropped(x: Tensor, change: Tensor, rate: float, generator: torch.Generator | None) -> Tensor:
+    """Return x + dropout(change), in one pass."""
+    if generator is None or rate == 0:
+        return x + change
+    return torch.addcmul(x, change, dropout_mask(change.shape, rate, change, generator))
 
 
 class SelfAttention(nn.Module):
@@ -57,16 +70,18 @@ class SelfAttention(nn.Module):
         self.query_key_value = nn.Linear(params.hidden_units, 3 * params.hidden_units, bias=False)
         self.output = nn.Linear(params.hidden_units, params.hidden_units, bias=False)
 
-    def forward(self, x: Tensor, hidden: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Return (batch, length, hidden_units); `hidden` (batch, 1, length, length) is true where not to look."""
-        batch, length, width = x.shape
-        heads = self.query_key_value(x).view(batch, length, 3, self.num_heads, width // self.num_heads)
-        query, key, value = heads.permute(2, 0, 3, 1, 4)  # each (batch, num_heads, length, head width)
-        scores = query @ key.transpose(-2, -1) * query.shape[-1] ** -0.5  # (batch, num_heads, length, length)
-        scores = scores.masked_fill(hidden, torch.finfo(scores.dtype).min)
-        weights = dropout(scores.softmax(-1), self.dropout_rate, generator)
-        mixed = (weights @ value).transpose(1, 2).reshape(batch, length, width)
-        return self.output(mixed)
+    def forward(self, x: Tensor, mask: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Return (rows, length, hidden_units); `mask` (rows, length, length) is added to the scores."""
+        rows, length, width = x.shape
+        head_width = width // self.num_heads
+        heads = self.query_key_value(x).view(rows, length, 3, self.num_heads, head_width)
+        heads = heads.permute(2, 0, 3, 1, 4).reshape(3, rows * self.num_heads, length, head_width)
+        query, key, value = heads.unbind()  # each (rows * num_heads, length, head width)
+        mask = mask.repeat_interleave(self.num_heads, 0) if self.num_heads > 1 else mask
+        scores = torch.baddbmm(mask, query, key.transpose(1, 2), alpha=head_width**-0.5)
+        weights = dropout(scores.softmax(-1), self.dropout_rate, generator)  # (rows * num_heads, length, length)
+        mixed = (weights @ value).view(rows, self.num_heads, length, head_width).transpose(1, 2)
+        return self.output(mixed.reshape(rows, length, width))
 
 
 class FeedForward(nn.Module):
@@ -79,7 +94,7 @@ class FeedForward(nn.Module):
         self.outer = nn.Linear(params.hidden_units, params.hidden_units)
 
     def forward(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Return (batch, length, hidden_units)."""
+        """Return (rows, length, hidden_units)."""
         return self.outer(dropout(F.relu(self.inner(x)), self.dropout_rate, generator))
 
 
@@ -95,17 +110,17 @@ class Block(nn.Module):
         self.feed_forward = FeedForward(params)
         self.feed_forward_norm = nn.LayerNorm(params.hidden_units, eps=LAYER_NORM_EPS)
 
-    def forward(self, x: Tensor, hidden: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Return (batch, length, hidden_units)."""
+    def forward(self, x: Tensor, mask: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Return (rows, length, hidden_units)."""
         if self.norm_first:
-            attended = self.attention(self.attention_norm(x), hidden, generator)
-            x = x + dropout(attended, self.dropout_rate, generator)
+            attended = self.attention(self.attention_norm(x), mask, generator)
+            x = add_dropped(x, attended, self.dropout_rate, generator)
             transformed = self.feed_forward(self.feed_forward_norm(x), generator)
-            return x + dropout(transformed, self.dropout_rate, generator)
-        attended = self.attention(x, hidden, generator)
-        x = self.attention_norm(x + dropout(attended, self.dropout_rate, generator))
+            return add_dropped(x, transformed, self.dropout_rate, generator)
+        attended = self.attention(x, mask, generator)
+        x = self.attention_norm(add_dropped(x, attended, self.dropout_rate, generator))
         transformed = self.feed_forward(x, generator)
-        return self.feed_forward_norm(x + dropout(transformed, self.dropout_rate, generator))
+        return self.feed_forward_norm(add_dropped(x, transformed, self.dropout_rate, generator))
 
 
 class Sasrec(nn.Module):
@@ -121,24 +136,32 @@ class Sasrec(nn.Module):
         self.blocks = nn.ModuleList(Block(params) for _ in range(params.num_layers))
         self.final_norm = nn.LayerNorm(params.hidden_units, eps=LAYER_NORM_EPS) if params.norm_first else nn.Identity()
 
-    def forward(self, history: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Return the features of what comes after each place, (batch, length, hidden_units).
+    def forward(self, history: Tensor) -> Tensor:
+        """Return the features of what comes after each place of `history`, (batch, length, hidden_units).
 
-        `history` (batch, length) holds book indices, padded on the left with 0; length is at most max_len. Dropout
-        is applied where a generator, on the model's device, is given. A book's logit at a place is the dot product
-        of the place's features with the book's embedding.
+        `history` (batch, length) holds book indices, padded on the left with 0; length is at most max_len. A book's
+        logit at a place is the dot product of the place's features with the book's embedding.
         """
         length = history.shape[1]
-        x = self.item_embedding(history) + self.position_embedding.weight[-length:]  # (batch, length, hidden_units)
+        positions = torch.arange(self.params.max_len - length, self.params.max_len, device=history.device)
+        return self.encode(self.item_embedding(history), positions.expand_as(history), (history != 0).int())
+
+    def encode(
+        self, items: Tensor, positions: Tensor, segments: Tensor, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Return the features of what comes after each place, (rows, length, hidden_units).
+
+        A row may hold several histories. `items` (rows, length, hidden_units) are embedded books, `positions` (rows,
+        length) count to max_len - 1 at a history's last book, and `segments` (rows, length) tell the histories of a
+        row apart: a place sees the earlier places of its own. Dropout is applied where a generator, on the model's
+        device, is given.
+        """
+        x = items + self.position_embedding(positions)  # (rows, length, hidden_units)
         x = self.embedding_norm(dropout(x, self.params.dropout_rate, generator))
-        places = torch.arange(length, device=history.device)
-        is_future = places > places[:, None]  # (length, length)
-        is_other_padding = (history == 0)[:, None, :] & (
-            places != places[:, None]
-        )  # padding sees itself: no row is empty
-        hidden = (is_future | is_other_padding)[:, None]  # (batch, 1, length, length)
+        sees = (segments[:, :, None] == segments[:, None, :]).tril()  # (rows, length, length)
+        mask = sees.to(x.dtype).sub_(1).mul_(HIDDEN)
         for block in self.blocks:
-            x = block(x, hidden, generator)
+            x = block(x, mask, generator)
         return self.final_norm(x)
 
 

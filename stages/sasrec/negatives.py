@@ -6,6 +6,7 @@ a_i - 1 - i <= r. Those values do not decrease with i, so one binary search find
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -20,7 +21,7 @@ class UnreadBooks:
     starts: np.ndarray  # (readers + 1,) int64: where a reader's keys begin
     num_books: int
 
-    @property
+    @cached_property
     def counts(self) -> np.ndarray:
         """The number of books that each reader never read, (readers,) int64."""
         return self.num_books - np.diff(self.starts)

@@ -8,15 +8,17 @@ both by the machine, once, when torch is imported: so this module must not impor
 from pathlib import Path
 from typing import Literal
 
+from numpy._core._multiarray_umath import __cpu_features__
+
 from sasrec import params
 from sasrec.errors import UserError
 
 Mode = Literal["portable", "fast"]
-"""portable: the same bits on every x86-64 CPU; fast: the same bits on the same machine and thread count."""
+"""portable: the same bits on every x86-64 CPU with AVX2; fast: the same bits on the same machine and thread count."""
 
 PORTABLE = {
-    "ATEN_CPU_CAPABILITY": "default",  # PyTorch's own kernels, without AVX2 and AVX-512
-    "MKL_CBWR": "COMPATIBLE",  # MKL's conditional numerical reproducibility, for matrix products
+    "ATEN_CPU_CAPABILITY": "avx2" if __cpu_features__.get("AVX2") else "default",  # PyTorch's own kernels
+    "MKL_CBWR": "COMPATIBLE",  # for matrix products: MKL's AVX2 branch is another on AMD than on Intel
     "OMP_DYNAMIC": "FALSE",  # not fewer threads than asked for on a busy machine
     "OMP_THREAD_LIMIT": "1024",  # nor because the caller limited them
 }

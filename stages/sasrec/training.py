@@ -1,18 +1,19 @@
 """Trains a SASRec one optimiser step at a time."""
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal
 
 import msgspec
 import numpy as np
 import torch
 from torch import Tensor
 
-from sasrec import losses, model, negatives
-from sasrec.errors import UserError
+from sasrec import losses, model
 from sasrec.holdout import TrainingSet
 from sasrec.reproducibility import Mode
-from sasrec.sequences import last_books
+from sasrec.sampling import Batch
+
+Precision = Literal["float32", "bfloat16"]
 
 
 class TrainParams(msgspec.Struct, frozen=True):
@@ -27,48 +28,8 @@ class TrainParams(msgspec.Struct, frozen=True):
     seed: Annotated[int, msgspec.Meta(ge=0)]  # initial weights, batches, negatives and dropout
     device: Literal["auto", "cuda", "mps", "cpu"]
     num_threads: Annotated[int, msgspec.Meta(ge=1)]  # on the CPU; part of the result's bits
-    reproducibility: Mode  # portable: the same bits on every x86-64 CPU; fast: on this machine
-
-
-class Batch(NamedTuple):
-    """What one step learns from; 0 pads on the left."""
-
-    history: Tensor  # (batch, length) int64
-    positives: Tensor  # (batch, length) int64: the book after each place of the history
-    negatives: Tensor  # (batch, length, num_negatives) int64: books that the reader never read
-
-
-class Sampler:
-    """Draws batches: readers uniformly with replacement, negatives uniformly from what each one never read.
-
-    A book is read if it is in the reader's training history. A held-back book is not: were it never a negative, the
-    model could learn which book is held back.
-    """
-
-    def __init__(self, train: TrainingSet, params: TrainParams, max_len: int) -> None:
-        self.histories = train.histories
-        self.unread = negatives.unread_books(train.histories, train.num_books)
-        has_pair = train.histories.lengths >= 2
-        self.readers = np.flatnonzero(has_pair & (self.unread.counts > 0))  # the others have nothing to learn from
-        self.batch_size = params.batch_size
-        self.num_negatives = params.num_negatives
-        self.max_len = max_len
-        if len(self.readers) == 0:
-            raise UserError(
-                "data/split/train.safetensors: no reader has two books and an unread one; take more data, or lower "
-                "evaluation.num_user_sample"
-            )
-
-    def draw(self, rng: np.random.Generator) -> Batch:
-        """Return the next batch."""
-        readers = self.readers[rng.integers(len(self.readers), size=self.batch_size)]
-        books = last_books(self.histories, readers, self.max_len + 1)  # (batch, max_len + 1)
-        history = books[:, :-1]
-        is_padding = history == 0
-        positives = np.where(is_padding, 0, books[:, 1:])
-        drawn = negatives.draw(self.unread, readers, (self.max_len, self.num_negatives), rng)
-        drawn[is_padding] = 0
-        return Batch(*(torch.from_numpy(array.astype(np.int64)) for array in (history, positives, drawn)))
+    reproducibility: Mode  # portable: the same bits on every x86-64 CPU with AVX2; fast: on this machine
+    precision: Precision  # of the matrix products; bfloat16 by autocast, for GPUs
 
 
 @dataclass
@@ -77,8 +38,9 @@ class TrainingState:
 
     model: model.Sasrec
     optimizer: torch.optim.Optimizer
-    batch_rng: np.random.Generator  # readers and negatives
-    dropout_generator: torch.Generator  # on the model's device
+    precision: Precision
+    batch_rng: np.random.Generator  # readers and negatives, where they are drawn on the CPU
+    generator: torch.Generator  # on the model's device: dropout, and readers and negatives that are drawn there
     losses: list[float] = field(default_factory=list)  # of every step taken
     curve: list[dict[str, float]] = field(default_factory=list)  # the validation metrics of every epoch finished
 
@@ -87,10 +49,13 @@ def start(train: TrainingSet, params: TrainParams, sasrec: model.SasrecParams, d
     """Return the state before the first step, all of it determined by `params.seed`."""
     # The start is drawn on the CPU, so that it is the same on every device.
     network = model.build(sasrec, train.num_books, torch.Generator().manual_seed(params.seed)).to(device)
-    optimizer = torch.optim.Adam(network.parameters(), lr=params.lr, fused=device.type in ("cpu", "cuda"))
+    on_cuda = device.type == "cuda"  # capturable: Adam's step count lives on the device, where a graph can raise it
+    fused = on_cuda or device.type == "cpu"
+    optimizer = torch.optim.Adam(network.parameters(), lr=params.lr, fused=fused, capturable=on_cuda)
     return TrainingState(
         network,
         optimizer,
+        params.precision,
         np.random.default_rng(params.seed),
         torch.Generator(device).manual_seed(params.seed + 1),  # not the draws that made the weights
     )
@@ -98,7 +63,11 @@ def start(train: TrainingSet, params: TrainParams, sasrec: model.SasrecParams, d
 
 def step(state: TrainingState, batch: Batch) -> Tensor:
     """Take one optimiser step on `batch`; return its loss, a detached scalar on the model's device."""
-    loss = batch_loss(state.model, batch, state.dropout_generator)
+    device = state.model.item_embedding.weight.device
+    batch = Batch(*(tensor.to(device) for tensor in batch))
+    dtype = torch.bfloat16 if state.precision == "bfloat16" else torch.float32
+    with torch.autocast(device.type, dtype, enabled=dtype != torch.float32, cache_enabled=False):
+        loss = batch_loss(state.model, batch, state.generator)
     state.optimizer.zero_grad()
     loss.backward()
     state.optimizer.step()
@@ -106,12 +75,12 @@ def step(state: TrainingState, batch: Batch) -> Tensor:
 
 
 def batch_loss(network: model.Sasrec, batch: Batch, generator: torch.Generator | None) -> Tensor:
-    """Return the loss over the unpadded places of `batch`, a scalar."""
-    device = network.item_embedding.weight.device
-    history, positives, drawn = (tensor.to(device) for tensor in batch)
-    is_book = history != 0
-    features = network(history, generator)[is_book]  # (places, hidden_units)
-    positive_logits = (features * network.item_embedding(positives[is_book])).sum(-1)  # (places,)
-    negative_embeddings = network.item_embedding(drawn[is_book])  # (places, num_negatives, hidden_units)
-    negative_logits = (features[:, None] * negative_embeddings).sum(-1)  # (places, num_negatives)
-    return losses.bce(positive_logits, negative_logits)
+    """Return the mean loss over the places of `batch` that hold a book, a scalar."""
+    candidates = torch.cat([batch.positives[..., None], batch.negatives], -1)  # (rows, length, 1 + num_negatives)
+    # One lookup instead of three, because the gradient of each is a table of all books.
+    embedded = network.item_embedding(torch.cat([batch.history.flatten(), candidates.flatten()]))
+    items, embedded_candidates = embedded.split([batch.history.numel(), candidates.numel()])
+    features = network.encode(items.view(*batch.history.shape, -1), batch.positions, batch.segments, generator)
+    logits = (features[:, :, None] * embedded_candidates.view(*candidates.shape, -1)).sum(-1)
+    is_book = batch.history != 0
+    return (losses.bce(logits[..., 0], logits[..., 1:]) * is_book).sum() / is_book.sum()

@@ -1,0 +1,129 @@
+"""Draws what a training step learns from.
+
+Readers are drawn uniformly with replacement, negatives uniformly from what each reader never read. A book is read if it
+is in the reader's training history. A held-back book is not: were it never a negative, the model could learn which book
+is held back.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sasrec import negatives, packing
+from sasrec.errors import UserError
+from sasrec.holdout import TrainingSet
+
+
+class Batch(NamedTuple):
+    """Rows that hold one history or more; all int64, 0 where a place holds no book."""
+
+    history: Tensor  # (rows, length)
+    positives: Tensor  # (rows, length): the book after each place of the history
+    negatives: Tensor  # (rows, length, num_negatives): books that the reader never read
+    positions: Tensor  # (rows, length): max_len - 1 at the last book of a history
+    segments: Tensor  # (rows, length): which history of its row a place belongs to, from 1
+
+
+class Sizes(NamedTuple):
+    """How much a batch holds."""
+
+    batch_size: int  # readers
+    num_negatives: int  # per positive
+    max_len: int  # pairs of a book and the next one, the latest of each reader, at most
+
+
+class PackedSampler:
+    """Draws on the CPU, several short histories to a row, so that little padding is computed."""
+
+    def __init__(self, train: TrainingSet, sizes: Sizes) -> None:
+        self.sizes = sizes
+        self.items = train.histories.items
+        self.ends = train.histories.offsets[1:]
+        self.num_pairs = np.minimum(train.histories.lengths - 1, sizes.max_len)
+        self.unread = negatives.unread_books(train.histories, train.num_books)
+        self.readers = _learners(self.num_pairs, self.unread)
+
+    def draw(self, rng: np.random.Generator) -> Batch:
+        """Return the next batch: as many rows of max_len places as its readers need."""
+        batch_size, num_negatives, max_len = self.sizes
+        readers = self.readers[rng.integers(len(self.readers), size=batch_size)]
+        lengths = self.num_pairs[readers]
+        starts, num_rows = packing.best_fit(lengths, max_len)
+        segments = np.repeat(np.arange(batch_size), lengths)  # (pairs,), as all that follow
+        pairs = np.arange(len(segments))
+        begins = np.cumsum(lengths) - lengths  # the number of each reader's first pair
+        books = pairs + (self.ends[readers] - 1 - lengths - begins)[segments]
+        columns = {
+            "history": self.items[books],
+            "positives": self.items[books + 1],
+            "negatives": negatives.draw(self.unread, readers[segments], (num_negatives,), rng),
+            "positions": pairs + (max_len - lengths - begins)[segments],
+            "segments": segments + 1,
+        }
+        places = pairs + (starts - begins)[segments]
+        return Batch(**{name: _place(column, places, (num_rows, max_len)) for name, column in columns.items()})
+
+
+class DeviceSampler:
+    """Draws on the device, one history to a row, so that shapes never change and nothing waits for the CPU."""
+
+    def __init__(self, train: TrainingSet, sizes: Sizes, device: torch.device) -> None:
+        self.sizes = sizes
+        num_pairs = np.minimum(train.histories.lengths - 1, sizes.max_len)
+        unread = negatives.unread_books(train.histories, train.num_books)
+        self.stride = train.num_books + 1
+        self.items, self.ends, self.num_pairs, self.keys, self.starts, self.num_unread, self.readers = (
+            torch.from_numpy(array.astype(np.int64)).to(device)
+            for array in (
+                train.histories.items,
+                train.histories.offsets[1:],
+                num_pairs,
+                unread.keys,
+                unread.starts,
+                unread.counts,
+                _learners(num_pairs, unread),
+            )
+        )
+
+    def draw(self, generator: torch.Generator) -> Batch:
+        """Return the next batch, (batch_size, max_len)."""
+        batch_size, num_negatives, max_len = self.sizes
+        device = self.items.device
+        readers = self.readers[torch.randint(len(self.readers), (batch_size,), generator=generator, device=device)]
+        back = torch.arange(-max_len, 0, device=device)  # (max_len,)
+        is_book = back >= -self.num_pairs[readers, None]  # (batch_size, max_len)
+        books = torch.where(is_book, self.ends[readers, None] - 1 + back, 0)
+        # 62 random bits modulo a number of books favour none of them by more than 2 ** -30.
+        shape = (batch_size, max_len, num_negatives)
+        draws = torch.randint(2**62, shape, generator=generator, device=device)
+        ranks = draws % self.num_unread[readers, None, None]
+        below = torch.searchsorted(self.keys, readers[:, None, None] * self.stride + ranks, right=True)
+        drawn = ranks + 1 + below - self.starts[readers, None, None]  # as in UnreadBooks.select
+        return Batch(
+            history=self.items[books] * is_book,
+            positives=self.items[books + 1] * is_book,
+            negatives=drawn * is_book[:, :, None],
+            positions=(back + max_len).expand(batch_size, -1),
+            segments=is_book.long(),
+        )
+
+
+def _learners(num_pairs: np.ndarray, unread: negatives.UnreadBooks) -> np.ndarray:
+    """Return the readers with something to learn from."""
+    readers = np.flatnonzero((num_pairs > 0) & (unread.counts > 0))
+    if len(readers) == 0:
+        raise UserError(
+            "data/split/train.safetensors: no reader has two books and an unread one; take more data, or lower "
+            "evaluation.num_user_sample"
+        )
+    return readers
+
+
+def _place(column: np.ndarray, places: np.ndarray, shape: tuple[int, int]) -> Tensor:
+    """Return zeros of `shape` and the column's further dimensions, with the column's rows at `places`."""
+    grid = np.zeros((math.prod(shape), *column.shape[1:]), dtype=np.int64)
+    grid[places] = column
+    return torch.from_numpy(grid).view(*shape, *column.shape[1:])
