@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: repro test lint verify verify-cpus goodreads constraints clean
+.PHONY: repro test lint verify verify-cpus bench profile goodreads constraints clean
 
 repro: $(VENV)/installed  ## run the pipeline with params.yaml as it is
 	dvc repro
@@ -19,6 +19,12 @@ verify: $(VENV)/installed  ## check that a clone of HEAD gives what dvc.lock say
 
 verify-cpus: $(VENV)/installed  ## check that emulated processors give the same bits; needs qemu-user, takes five minutes
 	python checks/verify_cpus.py
+
+bench: $(VENV)/installed  ## compare every stage with the plain algorithm, at Goodreads' size; takes half an hour
+	python benchmarks/bench.py $(BENCH)
+
+profile: $(VENV)/installed  ## show where a training step's time goes, by operator
+	python benchmarks/profile_step.py
 
 lint: $(VENV)/installed  ## check the style
 	ruff check . && ruff format --check .

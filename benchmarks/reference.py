@@ -10,7 +10,6 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from sasrec.holdout import HeldOut
 from sasrec.model import SasrecParams
 from sasrec.training import TrainParams
 
@@ -139,18 +138,24 @@ def step(model: Sasrec, optimizer: torch.optim.Optimizer, batch: tuple[Tensor, T
 
 
 @torch.no_grad()
-def evaluate(model: Sasrec, held_out: HeldOut, max_len: int, k: int) -> tuple[float, float]:
-    """Return HR@k and NDCG@k of the sampled ranking, one reader at a time."""
+def evaluate(
+    model: Sasrec, histories: Sequence[np.ndarray], true_books: np.ndarray, max_len: int, rng: np.random.Generator
+) -> tuple[float, float]:
+    """Return HR@10 and NDCG@10 among 100 books never read, one reader and one book at a time."""
     model.eval()
+    num_books = model.item_embedding.num_embeddings - 1
     hits, gains = [], []
-    offsets = held_out.histories.offsets
-    for reader in range(len(held_out.users)):
-        books = held_out.histories.items[offsets[reader] : offsets[reader + 1]][-max_len:]
-        history = torch.tensor(books, dtype=torch.int64)[None]
-        candidates = [held_out.true_books[reader], *held_out.negatives[reader]]
+    for books, true_book in zip(histories, true_books, strict=True):
+        read = {*books, true_book}
+        candidates = [true_book]
+        while len(candidates) < 101:
+            negative = rng.integers(1, num_books + 1)
+            if negative not in read and negative not in candidates:
+                candidates.append(negative)
+        history = torch.tensor(books[-max_len:], dtype=torch.int64)[None]
         features = model(history)[0, -1]
         scores = model.item_embedding(torch.tensor(np.array(candidates), dtype=torch.int64)) @ features
         rank = scores.argsort(descending=True).argsort()[0].item()
-        hits.append(rank < k)
-        gains.append(1 / np.log2(rank + 2) if rank < k else 0)
+        hits.append(rank < 10)
+        gains.append(1 / np.log2(rank + 2) if rank < 10 else 0)
     return float(np.mean(hits)), float(np.mean(gains))

@@ -82,8 +82,9 @@ def test_popularity_counts_what_training_readers_read() -> None:
 def test_the_model_scores_a_left_padded_history_cut_to_its_latest_books() -> None:
     params = SasrecParams(3, 8, 1, 1, 0.5, False, 0.5)
     network = build(params, 9, torch.Generator().manual_seed(0))
-    histories: Sequences = sequences([1, 2, 3, 4, 5], [6])
-    scores = scorers.by_model(network)(histories, np.array([0, 1]))
-    for row, history in zip(scores, ([3, 4, 5], [0, 0, 6]), strict=True):
+    histories: Sequences = sequences([1, 2, 3, 4, 5], [6], [7, 7], [])
+    *scores, of_nothing = scorers.by_model(network)(histories, np.array([0, 1, 2, 3]))
+    assert torch.isfinite(of_nothing).all()
+    for row, history in zip(scores, ([3, 4, 5], [0, 0, 6], [0, 7, 7]), strict=True):
         expected = network(torch.tensor([history]))[0, -1] @ network.item_embedding.weight.T
         torch.testing.assert_close(row, expected)

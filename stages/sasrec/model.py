@@ -201,14 +201,6 @@ def load(path: Path, config: Config) -> Sasrec:
     return model
 
 
-def predict(model: Sasrec, history: Tensor) -> Tensor:
-    """Return each book's logit as the next one after `history` (batch, length), (batch, num_books + 1).
-
-    Column 0 is the padding's and means nothing.
-    """
-    return model(history)[:, -1] @ model.item_embedding.weight.T
-
-
 def _empty(params: SasrecParams, num_books: int) -> Sasrec:
     """Return a model without storage: PyTorch's own initialisation would draw from the global generator."""
     with torch.device("meta"):

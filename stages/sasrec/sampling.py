@@ -5,7 +5,6 @@ is in the reader's training history. A held-back book is not: were it never a ne
 is held back.
 """
 
-import math
 from typing import NamedTuple
 
 import numpy as np
@@ -51,20 +50,16 @@ class PackedSampler:
         batch_size, num_negatives, max_len = self.sizes
         readers = self.readers[rng.integers(len(self.readers), size=batch_size)]
         lengths = self.num_pairs[readers]
-        starts, num_rows = packing.best_fit(lengths, max_len)
-        segments = np.repeat(np.arange(batch_size), lengths)  # (pairs,), as all that follow
-        pairs = np.arange(len(segments))
-        begins = np.cumsum(lengths) - lengths  # the number of each reader's first pair
-        books = pairs + (self.ends[readers] - 1 - lengths - begins)[segments]
-        columns = {
-            "history": self.items[books],
-            "positives": self.items[books + 1],
-            "negatives": negatives.draw(self.unread, readers[segments], (num_negatives,), rng),
-            "positions": pairs + (max_len - lengths - begins)[segments],
-            "segments": segments + 1,
-        }
-        places = pairs + (starts - begins)[segments]
-        return Batch(**{name: _place(column, places, (num_rows, max_len)) for name, column in columns.items()})
+        layout = packing.pack(lengths, max_len)
+        segments = layout.segments
+        books = np.arange(len(segments)) + (self.ends[readers] - 1 - lengths - layout.begins)[segments]
+        return Batch(
+            history=layout.spread(self.items[books]),
+            positives=layout.spread(self.items[books + 1]),
+            negatives=layout.spread(negatives.draw(self.unread, readers[segments], (num_negatives,), rng)),
+            positions=layout.spread(layout.positions),
+            segments=layout.spread(segments + 1),
+        )
 
 
 class DeviceSampler:
@@ -120,10 +115,3 @@ def _learners(num_pairs: np.ndarray, unread: negatives.UnreadBooks) -> np.ndarra
             "evaluation.num_user_sample"
         )
     return readers
-
-
-def _place(column: np.ndarray, places: np.ndarray, shape: tuple[int, int]) -> Tensor:
-    """Return zeros of `shape` and the column's further dimensions, with the column's rows at `places`."""
-    grid = np.zeros((math.prod(shape), *column.shape[1:]), dtype=np.int64)
-    grid[places] = column
-    return torch.from_numpy(grid).view(*shape, *column.shape[1:])

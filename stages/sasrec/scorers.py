@@ -5,19 +5,28 @@ import torch
 from torch import Tensor
 
 from sasrec.holdout import TrainingSet
-from sasrec.model import Sasrec, predict
+from sasrec.model import Sasrec
+from sasrec.packing import pack
 from sasrec.ranking import Scorer
 from sasrec.sequences import Sequences, last_books
 
 
 def by_model(model: Sasrec) -> Scorer:
     """Return the scorer that gives each book its logit after the reader's latest max_len books."""
-    device = model.item_embedding.weight.device
+    items = model.item_embedding.weight
+    max_len = model.params.max_len
 
     @torch.inference_mode()
     def score(histories: Sequences, readers: np.ndarray) -> Tensor:
-        history = torch.from_numpy(last_books(histories, readers, model.params.max_len).astype(np.int64))
-        return predict(model, history.to(device))
+        latest = last_books(histories, readers, max_len)
+        lengths = np.maximum((latest != 0).sum(1), 1)  # an empty history is one place of padding
+        layout = pack(lengths, max_len)
+        grid = layout.spread(latest[np.arange(max_len) >= max_len - lengths[:, None]])
+        columns = (grid, layout.spread(layout.positions), layout.spread(layout.segments + 1))
+        history, positions, segments = (column.to(items.device) for column in columns)
+        features = model.encode(model.item_embedding(history), positions, segments)
+        last = torch.from_numpy(layout.places[layout.begins + lengths - 1]).to(items.device)
+        return features.flatten(0, 1)[last] @ items.T
 
     return score
 

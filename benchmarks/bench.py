@@ -1,0 +1,211 @@
+"""Compares each stage with the plain algorithm and with what the machine allows; prints a table, writes it as JSON.
+
+Every figure of a row is measured in this run, ours and the reference in turn, each in a process of its own. Times are
+of the work: Python's start and the imports are left out, on both sides.
+"""
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import dump
+
+from sasrec import reproducibility
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent
+DATA = HERE / "data"
+RESULT = HERE / "results" / "bench.json"
+COPIES = 10  # of the dump, to see that memory does not grow with it
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table; names are those of measure.WORK."""
+
+    title: str
+    ours: str
+    reference: str | None = None
+    limit: str | None = None  # what gives the physical limit; None: `ours` measures it itself, or there is none
+    limit_is: str = ""
+    target: str = ""
+    portable: bool = False  # the reproducibility mode, where it matters
+    grown: bool = False  # on COPIES copies of the dump
+
+
+ROWS = [
+    Row("parse_gzip", "parse_gzip", "parse_plain", "decompress", "decompression", "10x; 1.4x the limit; 400 MB"),
+    Row(f"parse_gzip, {COPIES} dumps in one", "parse_gzip", None, "decompress", "decompression", "400 MB", grown=True),
+    Row("filter_reindex", "filter_reindex", "filter_plain", "filter_files", "its files", "4x; 1 GB"),
+    Row("split", "split", None, "split_files", "its files", "2 s"),
+    Row("training step, fast", "step", "step_plain", None, "arithmetic", "2.5x; sampling 5 %"),
+    Row("training step, portable", "step", "step_plain", None, "arithmetic", "", portable=True),
+    Row("the same, short histories, fast", "step_short", "step_short_plain", None, "arithmetic", "5x"),
+    Row("the same, short histories, portable", "step_short", "step_short_plain", None, "arithmetic", "", portable=True),
+    Row("evaluate, sampled and full", "evaluate", "evaluate_plain", None, "arithmetic", "10x the sampled part"),
+    Row("dvc repro, cold, fast", "repro_fast", "pipeline_plain", None, "", "2.5x; idle 4 s"),
+    Row("dvc repro, cold, portable", "repro_portable", "pipeline_plain", None, "", "2.5x; idle 4 s"),
+]
+CUDA = Row("training step, CUDA graph", "step_cuda", "step_plain")
+
+
+def measure(work: str, folder: Path, *, portable: bool) -> dict[str, float]:
+    """Run measure.py in a process of its own and return what it prints."""
+    variables = reproducibility.ALWAYS | (reproducibility.PORTABLE if portable else {})
+    command = [sys.executable, str(HERE / "measure.py"), work, str(folder)]
+    path = os.pathsep.join([str(HERE), str(ROOT / "stages")])
+    environment = {**os.environ, **variables, "PYTHONPATH": path}
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"error: {' '.join(command)} failed, see above")
+    return json.loads(done.stdout)
+
+
+def spread(values: list[float]) -> dict[str, float]:
+    """Return the median, the minimum and the maximum."""
+    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
+
+
+def compare(row: Row, folder: Path, runs: int) -> dict[str, object]:
+    """Measure a row: ours, the reference and the limit in turn, `runs` times."""
+    found: dict[str, list[dict[str, float]]] = {"ours": [], "reference": [], "limit": []}
+    for _ in range(runs):
+        found["ours"].append(measure(row.ours, folder, portable=row.portable))
+        if row.reference:
+            found["reference"].append(measure(row.reference, folder, portable=False))
+        if row.limit:
+            found["limit"].append(measure(row.limit, folder, portable=False))
+    ours = [each["seconds"] for each in found["ours"]]
+    result: dict[str, object] = {**asdict(row), "seconds": spread(ours)}
+    result["peak_mb"] = max(each["peak_mb"] for each in found["ours"])
+    if row.reference:
+        reference = [each["seconds"] for each in found["reference"]]
+        result["reference_seconds"] = spread(reference)
+        result["reference_peak_mb"] = max(each["peak_mb"] for each in found["reference"])
+        result["times_faster"] = spread([b / a for a, b in zip(ours, reference, strict=True)])
+    limits = [each["seconds"] for each in found["limit"]] or [each.get("limit_seconds") for each in found["ours"]]
+    if limits[0] is not None:
+        result["limit_seconds"] = spread(limits)
+        result["times_the_limit"] = spread([a / b for a, b in zip(ours, limits, strict=True)])
+    for key in ("sampling_share", "idle_seconds", "dvc_start_seconds"):
+        if key in found["ours"][0]:
+            result[key] = spread([each[key] for each in found["ours"]])
+    return result
+
+
+def prepare(scale: float) -> Path:
+    """Return a folder with the dump of `scale` and what the data stages make of it."""
+    folder = DATA / f"scale-{scale}"
+    raw = folder / "data/raw/reviews.json.gz"
+    if not raw.is_file():
+        print(f"writing {raw.relative_to(ROOT)}", file=sys.stderr)
+        dump.write(raw, scale)
+    shutil.copy(ROOT / "params.yaml", folder)
+    for stage in ("parse_gzip", "filter_reindex", "split"):
+        measure(stage, folder, portable=False)
+    return folder
+
+
+def grow(folder: Path) -> Path:
+    """Return a folder with COPIES of the dump in one file: gzip members may follow one another."""
+    grown = folder.with_name(folder.name + f"-times-{COPIES}")
+    raw = grown / "data/raw/reviews.json.gz"
+    if not raw.is_file():
+        raw.parent.mkdir(parents=True, exist_ok=True)
+        with raw.open("wb") as file:
+            for _ in range(COPIES):
+                with (folder / "data/raw/reviews.json.gz").open("rb") as original:
+                    shutil.copyfileobj(original, file)
+    shutil.copy(ROOT / "params.yaml", grown)
+    return grown
+
+
+def shown(spread: dict[str, float], unit: str) -> str:
+    """Return a spread as text."""
+    factor = 1e3 if unit == "ms" else 1
+    return f"{spread['median'] * factor:.3g} {unit} ({spread['min'] * factor:.3g}-{spread['max'] * factor:.3g})"
+
+
+def line(result: dict) -> list[str]:
+    """Return the cells of a row of the table."""
+    unit = "ms" if "step" in result["ours"] else "s"
+    reference, times, limit = (result.get(key) for key in ("reference_seconds", "times_faster", "times_the_limit"))
+    notes = []
+    if share := result.get("sampling_share"):
+        notes.append(f"sampling {share['median']:.1%}")
+    if idle := result.get("idle_seconds"):
+        notes.append(f"idle {shown(idle, 's')}, DVC's start {result['dvc_start_seconds']['median']:.2f} s")
+    return [
+        result["title"],
+        shown(result["seconds"], unit),
+        f"{result['peak_mb']:.0f} MB",
+        shown(reference, unit) if reference else "",
+        f"{times['median']:.1f}x" if times else "",
+        f"{limit['median']:.2f}x {result['limit_is']}" if limit else "",
+        result["target"],
+        "; ".join(notes),
+    ]
+
+
+HEADER = ["work", "ours", "peak", "reference", "faster", "of its limit", "target", ""]
+
+
+def as_markdown(results: list[dict]) -> str:
+    """Return the table."""
+    rows = [HEADER, ["---"] * len(HEADER), *map(line, results)]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in rows)
+
+
+def gpu() -> str | None:
+    """Return the GPU's name; asked in another process, because a child's peak memory starts at that of this one."""
+    ask = "import torch; print(torch.cuda.get_device_name() if torch.cuda.is_available() else '')"
+    return (
+        subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True).stdout.strip() or None
+    )
+
+
+def environment() -> dict[str, object]:
+    """Return what the figures were measured with."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").is_file() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return {
+        "processor": models[0] if models else platform.processor(),
+        "cores": os.cpu_count(),
+        "cuda": gpu(),
+        "python": platform.python_version(),
+        "libraries": {name: version(name) for name in ("torch", "numpy", "pandas", "duckdb", "pyarrow", "dvc")},
+    }
+
+
+def main() -> None:
+    """Measure the rows asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--scale", type=float, default=1.0, help="size of the dump; 1 is Goodreads'")
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--only", default="", help="rows whose title holds this")
+    parser.add_argument("--output", type=Path, default=RESULT)
+    arguments = parser.parse_args()
+    folder = prepare(arguments.scale)
+    results = []
+    for row in [*ROWS, *([CUDA] if gpu() else [])]:
+        if arguments.only in row.title:
+            print(row.title, file=sys.stderr)
+            results.append(compare(row, grow(folder) if row.grown else folder, arguments.runs))
+    if not gpu():
+        print("no CUDA device here: the step on it was not measured", file=sys.stderr)
+    print(as_markdown(results))
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    content = {"scale": arguments.scale, "runs": arguments.runs, "environment": environment(), "rows": results}
+    arguments.output.write_text(json.dumps(content, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
