@@ -17,7 +17,6 @@ from importlib.metadata import version
 from pathlib import Path
 
 import dump
-
 from sasrec import reproducibility
 
 HERE = Path(__file__).parent

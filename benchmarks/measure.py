@@ -69,6 +69,7 @@ def decompress() -> Measured:
 def filter_plain() -> Measured:
     """Filter, re-index and sort reviews that are in memory, in pandas."""
     import pandas as pd
+
     import reference
 
     reviews = pd.read_parquet("data/interim/reviews.parquet", columns=["user_id", "timestamp", "book_id"])
@@ -195,8 +196,9 @@ def peak_flops() -> float:
 
 def plain_model(num_books: int) -> tuple:
     """Return the reference's model, its optimiser, and the params."""
-    import reference
     import torch
+
+    import reference
 
     sasrec, section = params()
     torch.set_num_threads(section.num_threads)
@@ -248,7 +250,6 @@ def evaluate() -> Measured:
 def evaluate_plain() -> Measured:
     """Draw books and rank them one reader at a time; the sampled ranking only."""
     import reference
-
     from sasrec import holdout
 
     train, held_out = holdout.load_training_set(TRAIN), holdout.load_held_out(EVALUATION)
@@ -264,7 +265,6 @@ def evaluate_plain() -> Measured:
 def pipeline_plain() -> Measured:
     """Do all the work the plain way, from the dump to the metrics, in one process without any cache."""
     import reference
-
     from sasrec import holdout, sequences
 
     measured: Measured = {}

@@ -1,0 +1,82 @@
+"""What the benchmark compares with does the same work, and its dump is the same everywhere."""
+
+import gzip
+import json
+from pathlib import Path
+
+import ibis
+import numpy as np
+import pandas as pd
+import torch
+from conftest import sequences
+
+import dump
+import reference
+from sasrec import interactions, model, ranking, scorers
+from sasrec.holdout import HeldOut
+
+SASREC = model.SasrecParams(6, 8, 2, 2, 0.0, False, 0.5)
+
+
+def test_the_dump_depends_on_its_scale_alone_and_every_line_is_a_review(tmp_path: Path) -> None:
+    first, second = tmp_path / "a.json.gz", tmp_path / "b.json.gz"
+    dump.write(first, scale=0.004)
+    dump.write(second, scale=0.004)
+    assert first.read_bytes() == second.read_bytes()
+    lines = [json.loads(line) for line in gzip.decompress(first.read_bytes()).splitlines()]
+    assert len({line["user_id"] for line in lines}) == 80  # whole chunks of readers
+    assert 40 < len(lines) / 80 < 110
+
+
+def test_the_plain_filter_gives_the_same_rows() -> None:
+    rng = np.random.default_rng(0)
+    columns = {
+        "user_id": [f"u{i}" for i in rng.integers(0, 40, size=500)],
+        "timestamp": pd.to_datetime("2015-01-01") + pd.to_timedelta(rng.integers(0, 9, size=500), unit="D"),
+        "book_id": [f"b{i}" for i in rng.integers(0, 60, size=500)],
+    }
+    reviews = pd.DataFrame(columns)
+    plain = reference.filter_reindex(reviews, min_ratings=10)
+    table = ibis.memtable(reviews.assign(position=range(500)))
+    ours = interactions.reindex(table, interactions.FilterReindexParams(10, "book_idx")).interactions.to_pandas()
+    assert plain[["user_idx", "book_idx"]].to_numpy().tolist() == ours[["user_idx", "book_idx"]].to_numpy().tolist()
+
+
+def plain_copy(network: model.Sasrec) -> reference.Sasrec:
+    """The reference's model with the weights of ours."""
+    plain = reference.Sasrec(SASREC, network.num_books)
+    renamed = {"norm": "embedding_norm", "feed_forward.0": "feed_forward.inner", "feed_forward.3": "feed_forward.outer"}
+    weights = network.state_dict()
+    copied = {}
+    for name in plain.state_dict():
+        if name.startswith("blocks") and any(part in name for part in ("query", "key", "value")):
+            packed = weights[name.rsplit(".", 2)[0] + ".query_key_value.weight"]
+            copied[name] = packed.chunk(3)[("query", "key", "value").index(name.split(".")[-2])]
+            continue
+        ours = name.replace("norm.", "embedding_norm.", 1) if name.startswith("norm.") else name
+        for plain_name, our_name in list(renamed.items())[1:]:
+            ours = ours.replace(plain_name, our_name)
+        copied[name] = weights[ours]
+    plain.load_state_dict(copied)
+    return plain
+
+
+def test_the_plain_model_gives_the_same_features() -> None:
+    network = model.build(SASREC, 20, torch.Generator().manual_seed(0))
+    history = torch.tensor([[0, 0, 4, 9, 9, 2], [1, 2, 3, 4, 5, 6]])
+    is_book = history != 0
+    torch.testing.assert_close(plain_copy(network).eval()(history)[is_book], network(history)[is_book])
+
+
+def test_the_plain_evaluation_finds_the_same_share() -> None:
+    rng = np.random.default_rng(0)
+    network = model.build(SASREC, 400, torch.Generator().manual_seed(0))
+    histories = [rng.integers(1, 401, size=6) for _ in range(300)]
+    true_books = rng.integers(1, 401, size=300)
+    hits, _ = reference.evaluate(plain_copy(network), histories, true_books, 6, rng)
+    negatives = np.array(
+        [rng.choice(np.setdiff1d(np.arange(1, 401), books), 100, replace=False) for books in histories]
+    )
+    held_out = HeldOut(np.arange(300), sequences(*histories), true_books, negatives)
+    ranks = ranking.rank(held_out, scorers.by_model(network))
+    assert abs(hits - ranking.summary(ranks.sampled, 10)["HR@10"]) < 0.06  # both 0.1 but for the negatives drawn
