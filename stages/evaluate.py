@@ -1,4 +1,4 @@
-"""Ranks each held-out reader's true book by the model and by popularity, on the same lists."""
+"""Ranks each held-out reader's true book by the model and by simple baselines, on the same lists."""
 
 import os
 from pathlib import Path
@@ -10,7 +10,7 @@ os.environ.update(reproducibility.environment())  # before torch is imported, wh
 import msgspec
 import numpy as np
 
-from sasrec import device, errors, holdout, model, outputs, params, ranking, scorers, training
+from sasrec import device, errors, holdout, model, outputs, params, ranking, scorers, train_params
 
 TRAIN = Path("data/split/train.safetensors")
 EVALUATION = Path("data/split/evaluation.safetensors")
@@ -23,27 +23,29 @@ RANKS = Path("plots/rank_histogram.csv")
 def table(metrics: dict[str, dict[str, dict[str, float]]], k: int) -> str:
     """Return the metrics as text, a line a scorer."""
     columns = [(ranked, f"{name}@{k}") for ranked in ("sampled", "full") for name in ("HR", "NDCG")]
-    lines = [" " * 12 + "".join(f"{ranked + ' ' + name:>20}" for ranked, name in columns)]
+    lines = [" " * 18 + "".join(f"{ranked + ' ' + name:>20}" for ranked, name in columns)]
     for scorer, by_list in metrics.items():
         cells = (f"{by_list[r][name]:.4f} ± {by_list[r][name + '_half_width']:.4f}" for r, name in columns)
-        lines.append(f"{scorer:<12}" + "".join(f"{cell:>20}" for cell in cells))
+        lines.append(f"{scorer:<18}" + "".join(f"{cell:>20}" for cell in cells))
     return "\n".join(lines)
 
 
 def main() -> None:
     """Read the params, the model and the held-out readers; write the metrics and the histogram of ranks."""
     evaluation = params.load("evaluation", holdout.EvaluationParams)
-    train = params.load("train", training.TrainParams)
+    train = params.load("train", train_params.TrainParams)
     errors.require(TRAIN, EVALUATION, WEIGHTS, CONFIG)
     where = device.use(train.device, train.num_threads)
     held_out = holdout.load_held_out(EVALUATION)
     network = model.load(WEIGHTS, msgspec.json.decode(CONFIG.read_bytes(), type=model.Config)).to(where)
-    popularity = scorers.by_popularity(holdout.load_training_set(TRAIN))
-
-    ranks = {
-        "sasrec": ranking.rank(held_out, scorers.by_model(network)),
-        "popularity": ranking.rank(held_out, popularity),
+    training_set = holdout.load_training_set(TRAIN)
+    by_name = {
+        "sasrec": scorers.by_model(network, padding=evaluation.padding),
+        "popularity": scorers.by_popularity(training_set),
+        "recent_popularity": scorers.by_recent_popularity(training_set),
+        "item_transitions": scorers.by_transitions(training_set),
     }
+    ranks = {name: ranking.rank(held_out, scorer) for name, scorer in by_name.items()}
     metrics = {
         name: {
             "sampled": ranking.summary(found.sampled, evaluation.k),

@@ -37,10 +37,13 @@ def main() -> None:
     section = params.load("split", holdout.SplitParams)
     evaluation = params.load("evaluation", holdout.EvaluationParams)
     errors.require(REVIEWS, REJECTED, USERS, BOOKS, INTERACTIONS)
-    table = pq.ParquetFile(INTERACTIONS).read(columns=["user_idx", "book_idx"])  # read_table imports pandas
+    table = pq.ParquetFile(INTERACTIONS).read(
+        columns=["user_idx", "timestamp", "book_idx"]
+    )  # read_table imports pandas
     num_readers, num_books = (pq.read_metadata(path).num_rows for path in (USERS, BOOKS))
     books_read = sequences.from_sorted_rows(table["user_idx"].to_numpy(), table["book_idx"].to_numpy(), num_readers)
-    split = holdout.split(books_read, num_books, section, evaluation)
+    days = table["timestamp"].cast("int32").to_numpy()  # since 1970
+    split = holdout.split(books_read, days, num_books, section, evaluation)
     with (
         outputs.whole(TRAIN) as train,
         outputs.whole(VALIDATION) as validation,

@@ -28,6 +28,7 @@ from sasrec import (
     scorers,
     training,
 )
+from sasrec.train_params import TrainParams
 
 TRAIN = Path("data/split/train.safetensors")
 VALIDATION = Path("data/split/validation.safetensors")
@@ -43,30 +44,38 @@ VALIDATION_K = 10  # not evaluation.k: another cutoff there must not train again
 HR, NDCG = f"HR@{VALIDATION_K}", f"NDCG@{VALIDATION_K}"
 
 
-def step_taker(
-    state: training.TrainingState, train: holdout.TrainingSet, params: training.TrainParams
-) -> Callable[[], torch.Tensor]:
-    """Return what takes the next step at each call and returns its loss: a CUDA graph on a GPU."""
-    sizes = sampling.Sizes(params.batch_size, params.num_negatives, state.model.params.max_len)
-    if state.generator.device.type == "cuda":
-        return captured.CapturedStep(state, sampling.DeviceSampler(train, sizes, state.generator.device))
+Take = Callable[[], torch.Tensor]
+"""Takes the next step; returns its loss, on the device."""
+
+
+def step_taker(state: training.TrainingState, train: holdout.TrainingSet, section: TrainParams) -> Take:
+    """Return what takes the steps: a CUDA graph on a GPU."""
+    where = state.generator.device
+    sizes = training.sizes(section, state.model.params.max_len)
+    objective = training.Objective(train, section, where)
+    if where.type == "cuda":
+        return captured.CapturedStep(state, sampling.DeviceSampler(train, sizes, where), objective)
     sampler = sampling.PackedSampler(train, sizes)
-    return lambda: training.step(state, sampler.draw(state.batch_rng))
+    return lambda: training.step(state, sampler.draw(state.batch_rng), objective)
 
 
 def train_epoch(
     state: training.TrainingState,
-    take_step: Callable[[], torch.Tensor],
+    take_step: Take,
+    section: TrainParams,
     steps_per_epoch: int,
-    label: str,
     checkpoint_file: Path,
 ) -> None:
     """Take the steps that the epoch has left, and save the state now and then."""
     taken = len(state.losses) - len(state.curve) * steps_per_epoch
     unread: list[torch.Tensor] = []  # losses still on the device: reading one waits for it
     saved = time.monotonic()
+    label = f"epoch {len(state.curve) + 1}/{section.num_epochs}"
     with tqdm(total=steps_per_epoch, initial=taken, desc=label, unit="step", disable=None) as progress:
         for number in range(taken + 1, steps_per_epoch + 1):
+            num_taken = len(state.losses) + len(unread)
+            rate = training.learning_rate(section, num_taken, section.num_epochs * steps_per_epoch)
+            training.set_learning_rate(state.optimizer, rate)
             unread.append(take_step())
             progress.update()
             if number % 10 == 0 or number == steps_per_epoch:
@@ -76,6 +85,27 @@ def train_epoch(
                 if time.monotonic() - saved > CHECKPOINT_SECONDS:
                     checkpoint.write(checkpoint_file, state)
                     saved = time.monotonic()
+
+
+def best_epoch(state: training.TrainingState) -> int:
+    """Return the number of the epoch with the best validation, from 1; the earliest of equals."""
+    points = [point[NDCG] for point in state.curve]
+    return points.index(max(points)) + 1
+
+
+def validate(state: training.TrainingState, validation: holdout.HeldOut) -> None:
+    """Add the epoch's metrics to the curve, and keep its weights where it is the best so far."""
+    ranks = ranking.rank(validation, scorers.by_model(state.model))
+    state.curve.append(ranking.summary(ranks.sampled, VALIDATION_K))
+    if best_epoch(state) == len(state.curve):
+        state.best = {name: tensor.cpu().clone() for name, tensor in state.model.state_dict().items()}
+
+
+def is_over(state: training.TrainingState, section: TrainParams) -> bool:
+    """Return whether every epoch is taken, or `patience` of them since the best."""
+    num_epochs = len(state.curve)
+    out_of_patience = section.patience is not None and num_epochs and num_epochs - best_epoch(state) >= section.patience
+    return num_epochs == section.num_epochs or bool(out_of_patience)
 
 
 def resume(state: training.TrainingState, checkpoint_file: Path) -> None:
@@ -90,34 +120,38 @@ def resume(state: training.TrainingState, checkpoint_file: Path) -> None:
             print(f"{checkpoint_file}: ignored, it is damaged", file=sys.stderr)
 
 
-def mean_of_last_epoch(state: training.TrainingState) -> float:
-    """Return the mean loss of the epoch finished last."""
+def mean_loss(state: training.TrainingState, epoch: int) -> float:
+    """Return the mean loss of a finished epoch, counted from 1."""
     steps_per_epoch = len(state.losses) // len(state.curve)
-    return sum(state.losses[-steps_per_epoch:]) / steps_per_epoch
+    return sum(state.losses[(epoch - 1) * steps_per_epoch : epoch * steps_per_epoch]) / steps_per_epoch
 
 
-def write_outputs(state: training.TrainingState, config: model.Config) -> None:
-    """Write the model, its metrics and its curves."""
+def write_outputs(state: training.TrainingState, config: model.Config, keep: str) -> None:
+    """Write the model of the epoch kept, its metrics and the curves."""
+    epoch = best_epoch(state) if keep == "best" else len(state.curve)
+    if keep == "best":
+        state.model.load_state_dict(state.best)
     with outputs.whole(WEIGHTS) as weights:
         model.save(weights, state.model)
     outputs.write_json(CONFIG, config)
     metrics = {
-        "loss": mean_of_last_epoch(state),
+        "loss": mean_loss(state, epoch),
+        "kept_epoch": epoch,
         "epochs": len(state.curve),
         "steps": len(state.losses),
         "parameters": sum(parameter.numel() for parameter in state.model.parameters()),
-        "validation": state.curve[-1],
+        "validation": state.curve[epoch - 1],
     }
     outputs.write_json(METRICS, metrics)
     outputs.write_csv(LOSS, ["step", "loss"], enumerate(state.losses, start=1))
-    rows = ([epoch, point[HR], point[NDCG]] for epoch, point in enumerate(state.curve, start=1))
+    rows = ([number, point[HR], point[NDCG]] for number, point in enumerate(state.curve, start=1))
     outputs.write_csv(VALIDATION_CURVE, ["epoch", HR, NDCG], rows)
 
 
 def main() -> None:
     """Read the params and the training set; train, validating after each epoch; write what came of it."""
     sasrec = params.load("sasrec", model.SasrecParams)
-    section = params.load("train", training.TrainParams)
+    section = params.load("train", TrainParams)
     errors.require(TRAIN, VALIDATION)
     where = device.use(section.device, section.num_threads)
     train = holdout.load_training_set(TRAIN)
@@ -133,17 +167,18 @@ def main() -> None:
     checkpoint_file = CHECKPOINTS / checkpoint.key([sasrec, section], [TRAIN, VALIDATION], where)
     resume(state, checkpoint_file)
 
-    while len(state.curve) < section.num_epochs:
-        label = f"epoch {len(state.curve) + 1}/{section.num_epochs}"
-        train_epoch(state, take_step, steps_per_epoch, label, checkpoint_file)
-        ranks = ranking.rank(validation, scorers.by_model(state.model))
-        state.curve.append(ranking.summary(ranks.sampled, VALIDATION_K))
+    while not is_over(state, section):
+        train_epoch(state, take_step, section, steps_per_epoch, checkpoint_file)
+        validate(state, validation)
         checkpoint.write(checkpoint_file, state)
+        epoch = len(state.curve)
         print(
-            f"{label}: loss {mean_of_last_epoch(state):.4f}, validation {NDCG} {state.curve[-1][NDCG]:.4f}", flush=True
+            f"epoch {epoch}/{section.num_epochs}: loss {mean_loss(state, epoch):.4f}, "
+            f"validation {NDCG} {state.curve[-1][NDCG]:.4f}",
+            flush=True,
         )
 
-    write_outputs(state, model.Config(train.num_books, sasrec))
+    write_outputs(state, model.Config(train.num_books, sasrec), section.keep)
     outputs.write_json(ENVIRONMENT, device.environment(where))
     shutil.rmtree(CHECKPOINTS)
 

@@ -6,13 +6,16 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
+from sasrec.holdout import TrainingSet
 from sasrec.sequences import Sequences
+from sasrec.train_params import TrainParams
 
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared"
@@ -30,6 +33,19 @@ def sequences(*readers: Iterable[int]) -> Sequences:
     lists = [list(books) for books in readers]
     offsets = np.cumsum([0, *map(len, lists)])
     return Sequences(np.array([book for books in lists for book in books], dtype=np.int32), offsets)
+
+
+def training_set(histories: Sequences, num_books: int, days: Sequence[int] | None = None) -> TrainingSet:
+    """What may be learnt from; the days are those of the books, all 0 if not given."""
+    days_read = np.zeros(len(histories.items)) if days is None else np.array(days)
+    return TrainingSet(histories, days_read.astype(np.int32), len(histories), num_books)
+
+
+def train_params(**changes: object) -> TrainParams:
+    """Section `train` of the committed params.yaml, with changes."""
+    from ruamel.yaml import YAML
+
+    return msgspec.convert(YAML(typ="safe").load(ROOT / "params.yaml")["train"] | changes, TrainParams)
 
 
 def as_lists(given: Sequences) -> list[list[int]]:

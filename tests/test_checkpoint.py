@@ -4,33 +4,31 @@ from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
 
+import msgspec
 import pytest
 import torch
-from conftest import sequences
+from conftest import sequences, train_params, training_set
 
 from sasrec import checkpoint, training
-from sasrec.holdout import TrainingSet
 from sasrec.model import SasrecParams
 from sasrec.sampling import PackedSampler, Sizes
-from sasrec.training import TrainingState, TrainParams
+from sasrec.training import TrainingState
 
 CPU = torch.device("cpu")
 SASREC = SasrecParams(5, 16, 2, 1, 0.2, True, 0.02)
-SIZES = Sizes(batch_size=8, num_negatives=2, max_len=5)
-TRAIN = TrainingSet(sequences([1, 2, 3], [4, 5], [7, 8, 9, 10, 11]), num_readers=3, num_books=30)
-
-
-def params(seed: int = 0) -> TrainParams:
-    return TrainParams("bce", 2, "last", 0.01, 8, 1, seed, "cpu", 2, "portable", "float32")
+SIZES = Sizes(batch_size=8, num_negatives=2, max_len=5, window="last")
+TRAIN = training_set(sequences([1, 2, 3], [4, 5], [7, 8, 9, 10, 11]), num_books=30)
+PARAMS = train_params(num_negatives=2, lr=0.01, batch_size=8, warmup_steps=5, schedule="cosine", num_epochs=1)
+OBJECTIVE = training.Objective(TRAIN, PARAMS, CPU)
 
 
 def start(seed: int = 0) -> TrainingState:
-    return training.start(TRAIN, params(seed), SASREC, CPU)
+    return training.start(TRAIN, msgspec.structs.replace(PARAMS, seed=seed), SASREC, CPU)
 
 
 def take(state: TrainingState, num_steps: int) -> None:
     sampler = PackedSampler(TRAIN, SIZES)
-    state.losses += [training.step(state, sampler.draw(state.batch_rng)).item() for _ in range(num_steps)]
+    state.losses += [training.step(state, sampler.draw(state.batch_rng), OBJECTIVE).item() for _ in range(num_steps)]
 
 
 @pytest.mark.parametrize("stopped_after", [0, 1, 5, 11])
@@ -39,11 +37,13 @@ def test_a_restored_run_ends_with_the_bits_of_an_undisturbed_one(tmp_path: Path,
     take(undisturbed, 12)
     take(killed, stopped_after)
     killed.curve.append({"NDCG@10": 0.1})
+    killed.best = {"weight": torch.arange(3.0)}
     checkpoint.write(tmp_path / "state", killed)
     assert checkpoint.restore(tmp_path / "state", resumed)
     take(resumed, 12 - stopped_after)
     assert resumed.losses == undisturbed.losses
     assert resumed.curve == [{"NDCG@10": 0.1}]
+    assert torch.equal(resumed.best["weight"], torch.arange(3.0))
     for mine, other in zip(resumed.model.parameters(), undisturbed.model.parameters(), strict=True):
         assert torch.equal(mine, other)
 
@@ -60,7 +60,7 @@ def dying(state: TrainingState, num_steps: int) -> Callable[[], torch.Tensor]:
     def take_step() -> torch.Tensor:
         if next(remaining) == 0:
             raise KilledError
-        return training.step(state, sampler.draw(state.batch_rng))
+        return training.step(state, sampler.draw(state.batch_rng), OBJECTIVE)
 
     return take_step
 
@@ -72,12 +72,12 @@ def test_an_epoch_that_was_cut_short_is_finished_with_the_same_bits(
         import train_gpu
     monkeypatch.setattr(train_gpu, "CHECKPOINT_SECONDS", 0.0)
     undisturbed, killed, resumed = start(), start(), start(seed=1)
-    train_gpu.train_epoch(undisturbed, dying(undisturbed, 37), 37, "epoch", tmp_path / "undisturbed")
+    train_gpu.train_epoch(undisturbed, dying(undisturbed, 37), PARAMS, 37, tmp_path / "undisturbed")
     with pytest.raises(KilledError):
-        train_gpu.train_epoch(killed, dying(killed, 26), 37, "epoch", tmp_path / "state")
+        train_gpu.train_epoch(killed, dying(killed, 26), PARAMS, 37, tmp_path / "state")
     assert checkpoint.restore(tmp_path / "state", resumed)
     assert len(resumed.losses) == 20  # the last checkpoint before the end
-    train_gpu.train_epoch(resumed, dying(resumed, 17), 37, "epoch", tmp_path / "state")
+    train_gpu.train_epoch(resumed, dying(resumed, 17), PARAMS, 37, tmp_path / "state")
     assert resumed.losses == undisturbed.losses
     for mine, other in zip(resumed.model.parameters(), undisturbed.model.parameters(), strict=True):
         assert torch.equal(mine, other)
@@ -107,15 +107,15 @@ def test_the_key_changes_with_the_code_that_is_loaded(tmp_path: Path, monkeypatc
     keys = []
     for content in ("x = 1", "x = 2", "x = 1"):
         code.write_text(content)
-        keys.append(checkpoint.key([SASREC, params()], [], CPU))
+        keys.append(checkpoint.key([SASREC, PARAMS], [], CPU))
     assert keys[0] == keys[2] != keys[1]
 
 
 def test_the_key_changes_with_params_and_inputs(tmp_path: Path) -> None:
     mine = tmp_path / "train"
     mine.write_bytes(b"one")
-    first = checkpoint.key([SASREC, params()], [mine], CPU)
-    assert checkpoint.key([SASREC, params()], [mine], CPU) == first
-    assert checkpoint.key([SASREC, params(seed=1)], [mine], CPU) != first
+    first = checkpoint.key([SASREC, PARAMS], [mine], CPU)
+    assert checkpoint.key([SASREC, PARAMS], [mine], CPU) == first
+    assert checkpoint.key([SASREC, msgspec.structs.replace(PARAMS, seed=1)], [mine], CPU) != first
     mine.write_bytes(b"other")
-    assert checkpoint.key([SASREC, params()], [mine], CPU) != first
+    assert checkpoint.key([SASREC, PARAMS], [mine], CPU) != first

@@ -1,3 +1,4 @@
+import datetime
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ from conftest import as_lists, sequences
 from sasrec import holdout
 from sasrec.errors import UserError
 from sasrec.holdout import EvaluationParams, Split, SplitParams
+from sasrec.sampling import PackedSampler, Sizes
 from sasrec.sequences import Sequences
 
 NUM_BOOKS = 300
@@ -18,10 +20,19 @@ def readers(number: int = 60, shortest: int = 4) -> Sequences:
 
 
 def split(
-    given: Sequences, protocol: str = "holdout_users", users: int | None = 20, items: int = 100, seed: int = 0
+    given: Sequences,
+    protocol: str = "holdout_users",
+    users: int | None = 20,
+    items: int = 100,
+    seed: int = 0,
+    days: np.ndarray | None = None,
+    cutoff: datetime.date | None = None,
 ) -> Split:
-    params = SplitParams(protocol, seed, num_validation_users=15)
-    return holdout.split(given, NUM_BOOKS, params, EvaluationParams(users, items, k=10))
+    """Books are read on the day that is their place in the history, if no days are given."""
+    if days is None:
+        days = np.arange(len(given.items)) - np.repeat(given.offsets[:-1], given.lengths)
+    params = SplitParams(protocol, cutoff, seed, num_validation_users=15)
+    return holdout.split(given, days, NUM_BOOKS, params, EvaluationParams(users, items, k=10, padding=True))
 
 
 def test_evaluation_readers_are_judged_by_their_last_book_and_never_train() -> None:
@@ -67,7 +78,50 @@ def test_leave_one_out_trains_on_all_of_a_reader_with_two_books() -> None:
     assert parts.evaluation.users.tolist() == [1]
 
 
-@pytest.mark.parametrize("protocol", ["holdout_users", "leave_one_out"])
+def test_temporal_trains_up_to_the_cutoff_and_judges_by_the_first_book_after_it() -> None:
+    given = readers()
+    books = as_lists(given)
+    parts = split(given, "temporal", users=None, cutoff=datetime.date(1970, 1, 11))  # eleven days, eleven places
+    judged = [user for user in range(60) if len(books[user]) > 11]
+    assert parts.evaluation.users.tolist() == judged
+    assert parts.evaluation.true_books.tolist() == [books[user][11] for user in judged]
+    assert as_lists(parts.evaluation.histories) == [books[user][:11] for user in judged]
+    held_back = parts.validation.users.tolist()
+    assert len(held_back) == 15
+    assert parts.validation.true_books.tolist() == [books[user][:11][-1] for user in held_back]
+    before = [books[user][:11][: -1 if user in held_back else None] for user in range(60)]
+    assert as_lists(parts.train.histories) == before
+    assert parts.train.days.max() <= 10
+
+
+def test_the_cutoff_is_by_default_the_day_by_which_nine_tenths_were_read() -> None:
+    given = sequences(range(1, 21), range(21, 41))
+    parts = split(given, "temporal", users=None, days=np.tile(np.arange(20), 2))
+    assert parts.evaluation.true_books.tolist() == [19, 39]  # 18 of 20 days are before it
+
+
+def test_a_cutoff_outside_the_data_is_named() -> None:
+    with pytest.raises(UserError, match=r"split.cutoff is 2020-01-01, but the ratings are from 1970-01-01 to 1970-"):
+        split(readers(), "temporal", cutoff=datetime.date(2020, 1, 1))
+
+
+@pytest.mark.parametrize("window", ["last", "random"])
+@pytest.mark.parametrize("protocol", ["holdout_users", "leave_one_out", "temporal"])
+def test_no_book_that_validates_or_judges_ever_enters_training(protocol: str, window: str) -> None:
+    lengths = np.random.default_rng(2).integers(4, 12, size=25)
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    given = Sequences(np.arange(1, offsets[-1] + 1, dtype=np.int32), offsets)  # every reading is a book of its own
+    parts = split(given, protocol, users=8)
+    sampler = PackedSampler(parts.train, Sizes(200, 0, 5, window))
+    batches = [sampler.draw(np.random.default_rng(seed)) for seed in range(20)]
+    seen = {book for batch in batches for part in (batch.history, batch.positives) for book in part.flatten().tolist()}
+    held_out = {*parts.validation.true_books.tolist(), *parts.evaluation.true_books.tolist()}
+    assert len(held_out) > 15
+    assert len(seen) > 50
+    assert not seen & held_out
+
+
+@pytest.mark.parametrize("protocol", ["holdout_users", "leave_one_out", "temporal"])
 def test_negatives_are_distinct_and_never_read_by_their_reader(protocol: str) -> None:
     given = readers()
     books = as_lists(given)
@@ -99,7 +153,7 @@ def test_another_number_of_negatives_changes_neither_training_nor_validation() -
     [
         ({"users": 61}, "evaluation.num_user_sample is 61, but only 60 readers can be evaluated"),
         ({"users": 60}, "evaluation.num_user_sample is 60, which leaves no training reader"),
-        ({"users": None}, "evaluation.num_user_sample is null, which only split.protocol leave_one_out can take"),
+        ({"users": None}, "evaluation.num_user_sample is null, which split.protocol holdout_users cannot take"),
         ({"items": 299}, r"evaluation.num_item_sample is 299, but reader \d+ left only \d+ of 300 books unread"),
         ({"protocol": "leave_one_out", "users": 61}, "only 60 readers can be evaluated"),
     ],
@@ -115,6 +169,7 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     holdout.save_held_out(tmp_path / "test", parts.evaluation)
     train, test = holdout.load_training_set(tmp_path / "train"), holdout.load_held_out(tmp_path / "test")
     assert (train.num_readers, train.num_books) == (60, NUM_BOOKS)
+    assert np.array_equal(train.days, parts.train.days)
     assert as_lists(train.histories) == as_lists(parts.train.histories)
     assert as_lists(test.histories) == as_lists(parts.evaluation.histories)
     for name in ("users", "true_books", "negatives"):

@@ -4,8 +4,9 @@ from typing import Annotated, Literal
 import msgspec
 import pytest
 
-from sasrec import holdout, interactions, model, params, reviews, training
+from sasrec import holdout, interactions, model, params, reviews
 from sasrec.errors import UserError
+from sasrec.train_params import TrainParams
 
 
 class Oven(msgspec.Struct, frozen=True):
@@ -60,7 +61,7 @@ SECTIONS = {
     "split": holdout.SplitParams,
     "evaluation": holdout.EvaluationParams,
     "sasrec": model.SasrecParams,
-    "train": training.TrainParams,
+    "train": TrainParams,
 }
 
 
@@ -73,11 +74,17 @@ def test_the_committed_params_are_valid(section: str, struct: type[msgspec.Struc
     ("section", "struct", "key", "value", "message"),
     [
         ("sasrec", model.SasrecParams, "num_heads", 3, "num_heads is 3, which does not divide sasrec.hidden_units, 50"),
-        ("train", training.TrainParams, "loss", "gbce", "train.loss is 'gbce': choose one of bce"),
-        ("train", training.TrainParams, "window", "random", "train.window is 'random': choose one of last"),
+        ("train", TrainParams, "loss", "bpr", "train.loss is 'bpr': choose one of bce, gbce, sampled_softmax, softmax"),
+        (
+            "train",
+            TrainParams,
+            "negatives",
+            "in_batch",
+            "train.negatives is in_batch, which train.loss bce cannot take",
+        ),
     ],
 )
-def test_what_cannot_be_built_yet_or_at_all_is_refused(
+def test_what_cannot_be_built_is_refused(
     tmp_path: Path, section: str, struct: type[msgspec.Struct], key: str, value: object, message: str
 ) -> None:
     from conftest import ROOT, set_params

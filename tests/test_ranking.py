@@ -3,11 +3,11 @@ import math
 import numpy as np
 import pytest
 import torch
-from conftest import as_lists, sequences
+from conftest import as_lists, sequences, training_set
 
 from sasrec import ranking, scorers
 from sasrec.errors import UserError
-from sasrec.holdout import HeldOut, TrainingSet
+from sasrec.holdout import HeldOut
 from sasrec.model import SasrecParams, build
 from sasrec.sequences import Sequences
 
@@ -75,8 +75,29 @@ def test_the_half_width_is_that_of_a_binomial_share() -> None:
 
 
 def test_popularity_counts_what_training_readers_read() -> None:
-    score = scorers.by_popularity(TrainingSet(sequences([1, 2, 1], [1, 4]), num_readers=2, num_books=5))
+    score = scorers.by_popularity(training_set(sequences([1, 2, 1], [1, 4]), num_books=5))
     assert score(sequences([3], [3]), np.array([0, 1])).tolist() == [[0, 3, 1, 0, 1, 0]] * 2
+
+
+def test_recent_popularity_counts_the_days_of_the_latest_tenth() -> None:
+    train = training_set(sequences([1] * 10, [2] * 8 + [3, 4]), num_books=5, days=[*range(10), *range(8), 12, 12])
+    assert scorers.by_recent_popularity(train)(sequences([1]), np.array([0])).tolist() == [[0, 0, 0, 1, 1, 0]]
+
+
+def test_popularity_breaks_the_ties_of_transitions() -> None:
+    train = training_set(sequences([1, 2], [1, 3], [3]), num_books=5)
+    scores = scorers.by_transitions(train)(sequences([1]), np.array([0]))[0].tolist()
+    assert scores == pytest.approx([0, 0, 1, 1, 0, 0], abs=1e-6)
+    assert scores[3] > scores[2]
+    assert scores[1] > scores[4]
+
+
+def test_without_padding_a_short_history_has_the_first_positions() -> None:
+    network = build(SasrecParams(3, 8, 1, 1, 0.5, False, 0.5), 9, torch.Generator().manual_seed(0))
+    scores = scorers.by_model(network, padding=False)(sequences([6, 7]), np.array([0]))
+    books, positions = torch.tensor([[6, 7]]), torch.tensor([[0, 1]])
+    features = network.encode(network.item_embedding(books), positions, torch.ones_like(books))
+    torch.testing.assert_close(scores, features[:, -1] @ network.item_embedding.weight.T)
 
 
 def test_the_model_scores_a_left_padded_history_cut_to_its_latest_books() -> None:

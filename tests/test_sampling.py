@@ -5,24 +5,24 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 import torch
-from conftest import as_lists, sequences
+from conftest import as_lists, sequences, training_set
 
 from sasrec.errors import UserError
 from sasrec.holdout import TrainingSet
 from sasrec.sampling import Batch, DeviceSampler, PackedSampler, Sizes
 
 READERS = sequences([1, 2, 3], [4, 5], [6], [7, 8, 9, 10, 11, 12, 13])
-TRAIN = TrainingSet(READERS, num_readers=4, num_books=30)
+TRAIN = training_set(READERS, num_books=30)
 CPU = torch.device("cpu")
 MAX_LEN = 5
 
 
-def packed(batch_size: int, num_negatives: int = 1, train: TrainingSet = TRAIN) -> Batch:
-    return PackedSampler(train, Sizes(batch_size, num_negatives, MAX_LEN)).draw(np.random.default_rng(0))
+def packed(batch_size: int, num_negatives: int = 1, train: TrainingSet = TRAIN, window: str = "last") -> Batch:
+    return PackedSampler(train, Sizes(batch_size, num_negatives, MAX_LEN, window)).draw(np.random.default_rng(0))
 
 
-def padded(batch_size: int, num_negatives: int = 1, train: TrainingSet = TRAIN) -> Batch:
-    sampler = DeviceSampler(train, Sizes(batch_size, num_negatives, MAX_LEN), CPU)
+def padded(batch_size: int, num_negatives: int = 1, train: TrainingSet = TRAIN, window: str = "last") -> Batch:
+    sampler = DeviceSampler(train, Sizes(batch_size, num_negatives, MAX_LEN, window), CPU)
     return sampler.draw(torch.Generator().manual_seed(0))
 
 
@@ -43,6 +43,15 @@ def test_a_batch_holds_the_latest_books_and_after_each_the_next_one(draw: Draw) 
     drawn = {(tuple(history), tuple(positives)) for history, positives, *_ in histories(draw(64))}
     expected = {((1, 2), (2, 3)), ((4,), (5,)), ((8, 9, 10, 11, 12), (9, 10, 11, 12, 13))}
     assert drawn == expected  # a reader with one book has no pair to learn
+
+
+@both
+def test_a_random_window_starts_anywhere_in_a_long_history(draw: Draw) -> None:
+    drawn = [tuple(history) for history, *_ in histories(draw(6000, window="random"))]
+    counts = {history: drawn.count(history) for history in set(drawn)}
+    assert set(counts) == {(1, 2), (4,), (7, 8, 9, 10, 11), (8, 9, 10, 11, 12)}
+    assert counts[7, 8, 9, 10, 11] == pytest.approx(1000, abs=110)  # a third of the readers, half of its windows
+    assert counts[8, 9, 10, 11, 12] == pytest.approx(1000, abs=110)
 
 
 @both
@@ -98,6 +107,6 @@ def test_packing_leaves_few_rows() -> None:
 
 @both
 def test_nothing_to_learn_from_is_an_error(draw: Draw) -> None:
-    read_all = TrainingSet(sequences([1], [1, 2, 3]), 2, num_books=3)
+    read_all = training_set(sequences([1], [1, 2, 3]), num_books=3)
     with pytest.raises(UserError, match="no reader has two books and an unread one"):
         draw(64, train=read_all)

@@ -1,46 +1,46 @@
 import math
 
+import msgspec
 import numpy as np
 import pytest
 import torch
-from conftest import sequences
+from conftest import sequences, train_params, training_set
 
-from sasrec import captured, device, losses, training
-from sasrec.holdout import TrainingSet
+from sasrec import captured, device, training
 from sasrec.model import SasrecParams
-from sasrec.sampling import Batch, DeviceSampler, PackedSampler, Sizes
-from sasrec.training import TrainParams
+from sasrec.sampling import Batch, DeviceSampler, PackedSampler
+from sasrec.shared_negatives import SharedNegatives
+from sasrec.train_params import TrainParams
 
 CPU = torch.device("cpu")
 SASREC = SasrecParams(
     max_len=5, hidden_units=16, num_heads=1, num_layers=1, dropout_rate=0.2, norm_first=False, init_std=0.02
 )
 READERS = sequences([1, 2, 3], [4, 5], [6], [7, 8, 9, 10, 11, 12, 13])
-TRAIN = TrainingSet(READERS, num_readers=4, num_books=30)
-SIZES = Sizes(batch_size=64, num_negatives=1, max_len=5)
+TRAIN = training_set(READERS, num_books=30)
+PARAMS = train_params(lr=0.01, batch_size=64)
+LOSSES = ["bce", "gbce", "sampled_softmax", "softmax"]
 
 
-def params(seed: int = 0, precision: str = "float32") -> TrainParams:
-    return TrainParams("bce", 1, "last", 0.01, 64, 1, seed, "cpu", 2, "portable", precision)
+def start(params: TrainParams = PARAMS, where: torch.device = CPU) -> training.TrainingState:
+    return training.start(TRAIN, params, SASREC, where)
 
 
-def test_bce_is_the_papers_formula() -> None:
-    positive, negative = [0.5, -2.0], [[1.0, 0.0, -1.0], [3.0, 0.1, 0.2]]
+def changed(**changes: object) -> TrainParams:
+    return msgspec.structs.replace(PARAMS, **changes)
 
-    def sigmoid(x: float) -> float:
-        return 1 / (1 + math.exp(-x))
 
-    terms = [
-        -math.log(sigmoid(p)) - sum(math.log(1 - sigmoid(n)) for n in row)
-        for p, row in zip(positive, negative, strict=True)
-    ]
-    loss = losses.bce(torch.tensor(positive), torch.tensor(negative))
-    assert loss.tolist() == pytest.approx(terms)
+def train(params: TrainParams, num_steps: int = 60) -> tuple[list[float], torch.Tensor]:
+    state = start(params)
+    sampler = PackedSampler(TRAIN, training.sizes(params, SASREC.max_len))
+    objective = training.Objective(TRAIN, params, CPU)
+    steps = [training.step(state, sampler.draw(state.batch_rng), objective).item() for _ in range(num_steps)]
+    return steps, state.model.item_embedding.weight.detach()
 
 
 def test_padded_places_do_not_count_in_the_loss() -> None:
-    state = training.start(TRAIN, params(), SASREC, CPU)
-    network = state.model.requires_grad_(False)
+    params = msgspec.structs.replace(SASREC, dropout_rate=0.0)
+    network = training.start(TRAIN, PARAMS, params, CPU).model.requires_grad_(False)
     items = network.item_embedding.weight
     batch = Batch(
         history=torch.tensor([[0, 0, 0, 1, 2]]),
@@ -52,82 +52,121 @@ def test_padded_places_do_not_count_in_the_loss() -> None:
     features = network(batch.history)[0]
     pairs = [(features[3], 2, 9), (features[4], 3, 8)]
     terms = [torch.log1p(torch.exp(-f @ items[p])) + torch.log1p(torch.exp(f @ items[n])) for f, p, n in pairs]
-    assert training.batch_loss(network, batch, None).item() == pytest.approx(float(sum(terms)) / 2, rel=1e-5)
+    loss = training.Objective(TRAIN, PARAMS, CPU)(network, batch, torch.Generator())
+    assert loss.item() == pytest.approx(float(sum(terms)) / 2, rel=1e-5)
 
 
-def train(seed: int, num_steps: int = 60) -> tuple[list[float], torch.Tensor]:
-    state = training.start(TRAIN, params(seed=seed), SASREC, CPU)
-    sampler = PackedSampler(TRAIN, SIZES)
-    steps = [training.step(state, sampler.draw(state.batch_rng)).item() for _ in range(num_steps)]
-    return steps, state.model.item_embedding.weight.detach()
+@pytest.mark.parametrize("loss", LOSSES)
+def test_training_learns_who_follows_whom(loss: str) -> None:
+    params = changed(loss=loss, num_negatives=20 if loss == "sampled_softmax" else 1)
+    steps, _ = train(params)
+    assert steps[-1] < steps[0] * 0.6
 
 
-def test_training_learns_who_follows_whom() -> None:
-    steps, _ = train(seed=0)
-    assert steps[0] == pytest.approx(2 * math.log(2), abs=0.05)  # it starts knowing nothing
-    assert steps[-1] < 0.7
+@pytest.mark.parametrize(("loss", "expected"), [("bce", 2 * math.log(2)), ("softmax", math.log(30))])
+def test_training_starts_knowing_nothing(loss: str, expected: float) -> None:
+    steps, _ = train(changed(loss=loss), num_steps=1)
+    assert steps[0] == pytest.approx(expected, abs=0.05)
 
 
-def test_the_padding_never_learns() -> None:
-    _, items = train(seed=0, num_steps=5)
+def test_sampled_softmax_of_many_negatives_is_about_softmax() -> None:
+    (sampled, *_), _ = train(changed(loss="sampled_softmax", num_negatives=20_000), num_steps=1)
+    (full, *_), _ = train(changed(loss="softmax"), num_steps=1)
+    assert sampled == pytest.approx(full, abs=0.05)
+
+
+def test_in_batch_negatives_train_too() -> None:
+    steps, _ = train(changed(loss="sampled_softmax", negatives="in_batch", num_negatives=20))
+    assert steps[-1] < steps[0] * 0.6
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_the_padding_never_learns(loss: str) -> None:
+    _, items = train(changed(loss=loss), num_steps=5)
     assert items[0].abs().max() == 0
 
 
 def test_the_seed_decides_every_bit() -> None:
-    (steps, weights), (again, same), (_, other) = train(0), train(0), train(1)
+    (steps, weights), (again, same), (_, other) = train(PARAMS), train(PARAMS), train(changed(seed=1))
     assert steps == again
     assert torch.equal(weights, same)
     assert not torch.equal(weights, other)
 
 
+def test_the_rate_rises_then_falls_to_zero_as_a_cosine() -> None:
+    params = changed(lr=1.0, warmup_steps=4, schedule="cosine")
+    rates = [training.learning_rate(params, taken, num_steps=12) for taken in range(13)]
+    assert rates[:5] == pytest.approx([0.25, 0.5, 0.75, 1, 1])
+    assert rates[8] == pytest.approx(0.5)
+    assert rates[12] == pytest.approx(0)
+
+
+def test_the_rate_is_constant_by_default() -> None:
+    assert {training.learning_rate(PARAMS, taken, num_steps=12) for taken in range(12)} == {0.01}
+
+
+def test_weight_decay_shrinks_what_has_no_gradient() -> None:
+    _, items = train(changed(weight_decay=0.5), num_steps=1)
+    before = start().model.item_embedding.weight
+    torch.testing.assert_close(items[20:], before[20:] * (1 - 0.01 * 0.5), rtol=0.3, atol=0.011)
+
+
+def test_clipping_bounds_the_norm_of_the_gradient() -> None:
+    params = changed(clip_norm=1e-3)
+    state = start(params)
+    sampler = PackedSampler(TRAIN, training.sizes(params, SASREC.max_len))
+    training.step(state, sampler.draw(state.batch_rng), training.Objective(TRAIN, params, CPU))
+    norms = [parameter.grad.norm() for parameter in state.model.parameters()]
+    assert torch.stack(norms).norm().item() == pytest.approx(1e-3, rel=1e-3)
+
+
 def test_no_draw_comes_from_global_state() -> None:
     numpy_state, torch_state = np.random.get_state()[1].tolist(), torch.random.get_rng_state()
-    train(seed=0, num_steps=3)
+    train(PARAMS, num_steps=3)
     assert np.random.get_state()[1].tolist() == numpy_state
     assert torch.equal(torch.random.get_rng_state(), torch_state)
 
 
 def test_bfloat16_changes_the_loss_by_its_rounding_only() -> None:
-    batch = PackedSampler(TRAIN, SIZES).draw(np.random.default_rng(0))
-    exact, rounded = (
-        training.step(training.start(TRAIN, params(precision=each), SASREC, CPU), batch).item()
-        for each in ("float32", "bfloat16")
-    )
+    (exact, *_), _ = train(PARAMS, num_steps=1)
+    (rounded, *_), _ = train(changed(precision="bfloat16"), num_steps=1)
     assert rounded == pytest.approx(exact, rel=0.01)
     assert rounded != exact
 
 
-def train_on_cuda(num_steps: int) -> tuple[list[float], torch.Tensor]:
+def take_captured(num_steps: int) -> tuple[list[float], training.TrainingState]:
     where = device.use("cuda", 2)
-    state = training.start(TRAIN, params(), SASREC, where)
-    take_step = captured.CapturedStep(state, DeviceSampler(TRAIN, SIZES, where))
-    steps = [take_step().item() for _ in range(num_steps)]
-    return steps, state.model.item_embedding.weight.detach()
+    state = start(where=where)
+    sampler = DeviceSampler(TRAIN, training.sizes(PARAMS, SASREC.max_len), where)
+    take_step = captured.CapturedStep(state, sampler, training.Objective(TRAIN, PARAMS, where))
+    return [take_step().item() for _ in range(num_steps)], state
 
 
 @pytest.mark.cuda
 def test_two_runs_on_cuda_end_with_the_same_bits() -> None:
-    (steps, weights), (again, same) = train_on_cuda(20), train_on_cuda(20)
+    (steps, state), (again, same) = take_captured(20), take_captured(20)
     assert steps == again
-    assert torch.equal(weights, same)
+    assert torch.equal(state.model.item_embedding.weight, same.model.item_embedding.weight)
 
 
 @pytest.mark.cuda
-def test_a_captured_step_on_cuda_learns_as_eager_ones_do() -> None:
+def test_captured_steps_learn_as_eager_ones_do() -> None:
     where = device.use("cuda", 2)
-    state = training.start(TRAIN, params(), SASREC, where)
-    sampler = DeviceSampler(TRAIN, SIZES, where)
-    eager = [training.step(state, sampler.draw(state.generator)).item() for _ in range(20)]
-    steps, weights = train_on_cuda(20)
+    state = start(where=where)
+    sampler = DeviceSampler(TRAIN, training.sizes(PARAMS, SASREC.max_len), where)
+    objective = training.Objective(TRAIN, PARAMS, where)
+    eager = [training.step(state, sampler.draw(state.generator), objective).item() for _ in range(20)]
+    steps, of_graph = take_captured(20)
     assert steps == pytest.approx(eager, rel=1e-4)
-    torch.testing.assert_close(weights, state.model.item_embedding.weight.detach(), rtol=1e-3, atol=1e-4)
+    expected = state.model.item_embedding.weight
+    torch.testing.assert_close(of_graph.model.item_embedding.weight, expected, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.cuda
 def test_a_captured_step_never_waits_for_the_device() -> None:
     where = device.use("cuda", 2)
-    state = training.start(TRAIN, params(), SASREC, where)
-    take_step = captured.CapturedStep(state, DeviceSampler(TRAIN, SIZES, where))
+    sampler = DeviceSampler(TRAIN, training.sizes(PARAMS, SASREC.max_len), where)
+    take_step = captured.CapturedStep(start(where=where), sampler, training.Objective(TRAIN, PARAMS, where))
     for _ in range(captured.EAGER_STEPS + 1):
         take_step()
     torch.cuda.set_sync_debug_mode("error")
@@ -136,13 +175,19 @@ def test_a_captured_step_never_waits_for_the_device() -> None:
 
 
 @pytest.mark.cuda
-def test_a_step_on_cuda_has_the_cpus_loss_and_gradient() -> None:
-    batch = DeviceSampler(TRAIN, SIZES, CPU).draw(torch.Generator().manual_seed(0))
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_step_on_cuda_has_the_cpus_loss_and_gradient(loss: str) -> None:
+    params = changed(loss=loss)
+    sasrec = msgspec.structs.replace(SASREC, dropout_rate=0.0)
+    batch = PackedSampler(TRAIN, training.sizes(params, SASREC.max_len)).draw(np.random.default_rng(0))
     gradients = []
     for where in (CPU, device.use("cuda", 2)):
-        network = training.start(TRAIN, params(), SASREC, where).model
-        loss = training.batch_loss(network, Batch(*(tensor.to(where) for tensor in batch)), None)
-        loss.backward()
-        gradients.append([loss.detach().cpu(), *(parameter.grad.cpu() for parameter in network.parameters())])
+        network = training.start(TRAIN, params, sasrec, where).model
+        objective = training.Objective(TRAIN, params, where)
+        shared = SharedNegatives(torch.arange(1, 31, device=where), torch.zeros(30, device=where))
+        objective.draw_shared = lambda _positives, _generator, shared=shared: shared  # no device draws the others' bits
+        value = objective(network, Batch(*(tensor.to(where) for tensor in batch)), torch.Generator(where))
+        value.backward()
+        gradients.append([value.detach().cpu(), *(parameter.grad.cpu() for parameter in network.parameters())])
     for on_cpu, on_cuda in zip(*gradients, strict=True):
         torch.testing.assert_close(on_cuda, on_cpu, rtol=1e-4, atol=1e-6)

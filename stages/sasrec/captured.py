@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from sasrec.sampling import DeviceSampler
-from sasrec.training import TrainingState, step
+from sasrec.training import Objective, TrainingState, step
 
 EAGER_STEPS = 3  # before the capture, so that every library has chosen its kernels and allocated its workspace
 
@@ -12,9 +12,10 @@ EAGER_STEPS = 3  # before the capture, so that every library has chosen its kern
 class CapturedStep:
     """Takes a step at each call: the first EAGER_STEPS one operator at a time, the others by replaying their graph."""
 
-    def __init__(self, state: TrainingState, sampler: DeviceSampler) -> None:
+    def __init__(self, state: TrainingState, sampler: DeviceSampler, objective: Objective) -> None:
         self.state = state
         self.sampler = sampler
+        self.objective = objective
         self.stream = torch.cuda.Stream()  # a capture must not be on the default stream, nor what prepares it
         self.num_eager = 0
         self.graph: torch.cuda.CUDAGraph | None = None
@@ -37,4 +38,4 @@ class CapturedStep:
         return self.loss.clone()  # the next replay writes over it
 
     def _step(self) -> Tensor:
-        return step(self.state, self.sampler.draw(self.state.generator))
+        return step(self.state, self.sampler.draw(self.state.generator), self.objective)

@@ -30,13 +30,14 @@ def key(params: Iterable[msgspec.Struct], inputs: Iterable[Path], device: torch.
 
 
 def write(path: Path, state: TrainingState) -> None:
-    """Write `state` whole: weights, optimiser, generators, losses and validation so far."""
+    """Write `state` whole: weights, the best so far, optimiser, generators, losses and validation."""
     progress = {"batch_rng": state.batch_rng.bit_generator.state, "losses": state.losses, "curve": state.curve}
     tensors = {
         "generator": state.generator.get_state(),
         "progress": torch.frombuffer(bytearray(json.dumps(progress).encode()), dtype=torch.uint8),
     }
     tensors |= {f"model.{name}": tensor for name, tensor in state.model.state_dict().items()}
+    tensors |= {f"best.{name}": tensor for name, tensor in state.best.items()}
     for number, moments in state.optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{number}.{name}": tensor for name, tensor in moments.items()}
     content = save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()})
@@ -58,6 +59,7 @@ def restore(path: Path, state: TrainingState) -> bool:
     state.losses, state.curve = progress["losses"], progress["curve"]
     state.generator.set_state(tensors["generator"])
     state.model.load_state_dict(_with_prefix(tensors, "model."))
+    state.best = _with_prefix(tensors, "best.")
     moments: dict[int, dict[str, Tensor]] = {}
     for name, tensor in _with_prefix(tensors, "optimizer.").items():
         number, moment = name.split(".")

@@ -1,5 +1,7 @@
 """Decides which books train the model, which one selects it and which one judges it."""
 
+import datetime
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
@@ -12,13 +14,15 @@ from sasrec import negatives
 from sasrec.errors import UserError
 from sasrec.sequences import Sequences, without_last
 
+EPOCH = datetime.date(1970, 1, 1)
 NUM_VALIDATION_NEGATIVES = 100  # no param: changing the evaluation's lists must not change what is trained
 
 
 class SplitParams(msgspec.Struct, frozen=True):
     """Section `split` of params.yaml."""
 
-    protocol: Literal["holdout_users", "leave_one_out"]
+    protocol: Literal["holdout_users", "leave_one_out", "temporal"]
+    cutoff: datetime.date | None  # of temporal: the last day that trains; null: when 90 % of the ratings are made
     seed: Annotated[int, msgspec.Meta(ge=0)]  # draws the evaluation readers and all negatives
     num_validation_users: Annotated[int, msgspec.Meta(ge=1)]  # training readers with a held-back book, at most
 
@@ -29,6 +33,7 @@ class EvaluationParams(msgspec.Struct, frozen=True):
     num_user_sample: Annotated[int, msgspec.Meta(ge=1)] | None  # readers evaluated; null: all (leave_one_out)
     num_item_sample: Annotated[int, msgspec.Meta(ge=1)]  # negatives ranked against the true book
     k: Annotated[int, msgspec.Meta(ge=1)]  # cutoff of HR@k and NDCG@k
+    padding: bool  # a short history's last book has the position that it had in training; false: the notebook's
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,7 @@ class TrainingSet:
     """What the model may learn from."""
 
     histories: Sequences
+    days: np.ndarray  # of histories.items: when each was read, (total,) int32, days since 1970
     num_readers: int  # of the data set, evaluation readers included: sets the steps of an epoch
     num_books: int
 
@@ -61,12 +67,13 @@ class Split:
 
 @dataclass(frozen=True)
 class _Roles:
-    """What each reader is for; arrays of user_idx, but for the last."""
+    """What each reader is for: three arrays of user_idx, and two that say how many of its last books are hidden."""
 
     training: np.ndarray
-    validation: np.ndarray  # training readers whose held-back book selects the model
-    evaluation: np.ndarray  # readers whose last book judges it
-    num_hidden: np.ndarray  # (all readers,) int64: books at the end of each one that training does not see
+    validation: np.ndarray  # training readers whose first book hidden from training selects the model
+    evaluation: np.ndarray  # readers whose first book hidden from their evaluation history judges it
+    hidden_from_training: np.ndarray  # (all readers,) int64
+    hidden_from_evaluation: np.ndarray  # (all readers,) int64
 
 
 class _Sizes(NamedTuple):
@@ -83,12 +90,16 @@ class _Choose(NamedTuple):
     validation: np.random.Generator
 
 
-def split(sequences: Sequences, num_books: int, params: SplitParams, evaluation: EvaluationParams) -> Split:
-    """Divide the readers' books by `params.protocol`.
+def split(
+    sequences: Sequences, days: np.ndarray, num_books: int, params: SplitParams, evaluation: EvaluationParams
+) -> Split:
+    """Divide the readers' books, read on `days` (of sequences.items), by `params.protocol`.
 
     holdout_users: the evaluation readers do not train; each one's last book is the true one. A sample of the training
     readers has its last book held back for validation. leave_one_out: every reader trains on all but its last two
-    books; the last is the true one and the one before it validates (Kang & McAuley 2018, section IV).
+    books; the last is the true one and the one before it validates (Kang & McAuley 2018, section IV). temporal: what
+    was read after the cutoff does not train; a reader's first book after it is the true one, and a sample of the
+    readers has its last book up to it held back for validation.
 
     Raises:
         UserError: too few readers, or a reader with fewer unread books than `evaluation.num_item_sample`.
@@ -98,26 +109,40 @@ def split(sequences: Sequences, num_books: int, params: SplitParams, evaluation:
     streams = [np.random.default_rng([params.seed, stream]) for stream in range(4)]
     choose = _Choose(*streams[:2])
     draw_evaluation, draw_validation = streams[2:]
-    assign = {"holdout_users": _holdout_users, "leave_one_out": _leave_one_out}[params.protocol]
-    roles = assign(sequences.lengths, _Sizes(evaluation.num_user_sample, params.num_validation_users), choose)
+    sizes = _Sizes(evaluation.num_user_sample, params.num_validation_users)
+    assign: dict[str, Callable[[], _Roles]] = {
+        "holdout_users": lambda: _holdout_users(sequences.lengths, sizes, choose),
+        "leave_one_out": lambda: _leave_one_out(sequences.lengths, sizes, choose),
+        "temporal": lambda: _temporal(sequences, days, params.cutoff, sizes, choose),
+    }
+    roles = assign[params.protocol]()
 
     unread = negatives.unread_books(sequences, num_books)
     num_negatives = min(NUM_VALIDATION_NEGATIVES, int(unread.counts[roles.validation].min()))
-    hidden = roles.num_hidden
-    train = without_last(sequences, roles.training, hidden[roles.training])
-    last = np.ones_like(hidden)
+    hidden = roles.hidden_from_training
+    train, train_days = (
+        without_last(Sequences(values, sequences.offsets), roles.training, hidden[roles.training])
+        for values in (sequences.items, days)
+    )
     return Split(
-        TrainingSet(train, len(sequences), num_books),
+        TrainingSet(train, train_days.items.astype(np.int32), len(sequences), num_books),
         _held_out(sequences, roles.validation, hidden, unread, num_negatives, draw_validation),
-        _held_out(sequences, roles.evaluation, last, unread, evaluation.num_item_sample, draw_evaluation),
+        _held_out(
+            sequences,
+            roles.evaluation,
+            roles.hidden_from_evaluation,
+            unread,
+            evaluation.num_item_sample,
+            draw_evaluation,
+        ),
     )
 
 
 def _holdout_users(lengths: np.ndarray, sizes: _Sizes, choose: _Choose) -> _Roles:
     if sizes.evaluation is None:
         raise UserError(
-            "params.yaml: evaluation.num_user_sample is null, which only split.protocol leave_one_out can take; "
-            "give the number of readers to hold out"
+            "params.yaml: evaluation.num_user_sample is null, which split.protocol holdout_users cannot take; give the "
+            "number of readers to hold out"
         )
     evaluation = _sample(np.flatnonzero(lengths >= 2), sizes.evaluation, choose.evaluation)
     training = np.setdiff1d(np.arange(len(lengths)), evaluation)
@@ -128,9 +153,9 @@ def _holdout_users(lengths: np.ndarray, sizes: _Sizes, choose: _Choose) -> _Role
             f"3 books among {len(lengths)} readers; lower it"
         )
     validation = _sample(eligible, min(sizes.validation, len(eligible)), choose.validation)
-    num_hidden = np.zeros(len(lengths), dtype=np.int64)
-    num_hidden[validation] = 1
-    return _Roles(training, validation, evaluation, num_hidden)
+    hidden = np.zeros(len(lengths), dtype=np.int64)
+    hidden[validation] = 1
+    return _Roles(training, validation, evaluation, hidden, np.ones_like(hidden))
 
 
 def _leave_one_out(lengths: np.ndarray, sizes: _Sizes, choose: _Choose) -> _Roles:
@@ -139,8 +164,29 @@ def _leave_one_out(lengths: np.ndarray, sizes: _Sizes, choose: _Choose) -> _Role
         raise UserError("data/processed/interactions.parquet: no reader has 3 books, which leave_one_out needs")
     evaluation = _sample(eligible, len(eligible) if sizes.evaluation is None else sizes.evaluation, choose.evaluation)
     validation = _sample(eligible, min(sizes.validation, len(eligible)), choose.validation)
-    num_hidden = np.where(lengths >= 3, 2, 0)
-    return _Roles(np.arange(len(lengths)), validation, evaluation, num_hidden)
+    hidden = np.where(lengths >= 3, 2, 0)
+    return _Roles(np.arange(len(lengths)), validation, evaluation, hidden, np.ones_like(hidden))
+
+
+def _temporal(
+    sequences: Sequences, days: np.ndarray, cutoff: datetime.date | None, sizes: _Sizes, choose: _Choose
+) -> _Roles:
+    last_day = np.quantile(days, 0.9, method="inverted_cdf") if cutoff is None else (cutoff - EPOCH).days
+    num_after = np.add.reduceat(days > last_day, sequences.offsets[:-1], dtype=np.int64)
+    num_before = sequences.lengths - num_after
+    eligible = np.flatnonzero((num_before >= 1) & (num_after >= 1))
+    can_validate = np.flatnonzero(num_before >= 3)  # a history for validation must leave a pair to train on
+    if len(eligible) == 0 or len(can_validate) == 0:
+        raise UserError(
+            f"params.yaml: split.cutoff is {EPOCH + datetime.timedelta(int(last_day))}, but the ratings are from "
+            f"{EPOCH + datetime.timedelta(int(days.min()))} to {EPOCH + datetime.timedelta(int(days.max()))}; give a "
+            "day that has readers with books on both sides, or null"
+        )
+    evaluation = _sample(eligible, len(eligible) if sizes.evaluation is None else sizes.evaluation, choose.evaluation)
+    validation = _sample(can_validate, min(sizes.validation, len(can_validate)), choose.validation)
+    hidden = num_after.copy()
+    hidden[validation] += 1
+    return _Roles(np.arange(len(sequences)), validation, evaluation, hidden, num_after)
 
 
 def _sample(readers: np.ndarray, number: int, rng: np.random.Generator) -> np.ndarray:
@@ -175,16 +221,22 @@ def _held_out(
 
 
 def save_training_set(path: Path, train: TrainingSet) -> None:
-    """Write `train` as safetensors: items, offsets, num_readers, num_books."""
-    sizes = {"num_readers": np.array(train.num_readers), "num_books": np.array(train.num_books)}
-    save_file({"items": train.histories.items, "offsets": train.histories.offsets, **sizes}, path)
+    """Write `train` as safetensors: items, offsets, days, num_readers, num_books."""
+    tensors = {
+        "items": train.histories.items,
+        "offsets": train.histories.offsets,
+        "days": train.days,
+        "num_readers": np.array(train.num_readers),
+        "num_books": np.array(train.num_books),
+    }
+    save_file(tensors, path)
 
 
 def load_training_set(path: Path) -> TrainingSet:
     """Return what `save_training_set` wrote."""
     tensors = load_file(path)
     histories = Sequences(tensors["items"], tensors["offsets"])
-    return TrainingSet(histories, int(tensors["num_readers"]), int(tensors["num_books"]))
+    return TrainingSet(histories, tensors["days"], int(tensors["num_readers"]), int(tensors["num_books"]))
 
 
 def save_held_out(path: Path, held_out: HeldOut) -> None:

@@ -5,7 +5,7 @@ is in the reader's training history. A held-back book is not: were it never a ne
 is held back.
 """
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -27,11 +27,12 @@ class Batch(NamedTuple):
 
 
 class Sizes(NamedTuple):
-    """How much a batch holds."""
+    """What a batch holds."""
 
     batch_size: int  # readers
-    num_negatives: int  # per positive
-    max_len: int  # pairs of a book and the next one, the latest of each reader, at most
+    num_negatives: int  # per positive; 0 where the loss takes them from elsewhere
+    max_len: int  # pairs of a book and the next one, of each reader, at most
+    window: Literal["last", "random"]  # the reader's latest pairs, or any that follow one another
 
 
 class PackedSampler:
@@ -41,18 +42,21 @@ class PackedSampler:
         self.sizes = sizes
         self.items = train.histories.items
         self.ends = train.histories.offsets[1:]
-        self.num_pairs = np.minimum(train.histories.lengths - 1, sizes.max_len)
+        self.num_pairs = train.histories.lengths - 1
         self.unread = negatives.unread_books(train.histories, train.num_books)
         self.readers = _learners(self.num_pairs, self.unread)
 
     def draw(self, rng: np.random.Generator) -> Batch:
         """Return the next batch: as many rows of max_len places as its readers need."""
-        batch_size, num_negatives, max_len = self.sizes
+        batch_size, num_negatives, max_len, window = self.sizes
         readers = self.readers[rng.integers(len(self.readers), size=batch_size)]
-        lengths = self.num_pairs[readers]
+        lengths = np.minimum(self.num_pairs[readers], max_len)
+        ends = self.ends[readers]
+        if window == "random":
+            ends = ends - rng.integers(0, self.num_pairs[readers] - lengths + 1)
         layout = packing.pack(lengths, max_len)
         segments = layout.segments
-        books = np.arange(len(segments)) + (self.ends[readers] - 1 - lengths - layout.begins)[segments]
+        books = np.arange(len(segments)) + (ends - 1 - lengths - layout.begins)[segments]
         return Batch(
             history=layout.spread(self.items[books]),
             positives=layout.spread(self.items[books + 1]),
@@ -67,7 +71,7 @@ class DeviceSampler:
 
     def __init__(self, train: TrainingSet, sizes: Sizes, device: torch.device) -> None:
         self.sizes = sizes
-        num_pairs = np.minimum(train.histories.lengths - 1, sizes.max_len)
+        num_pairs = train.histories.lengths - 1
         unread = negatives.unread_books(train.histories, train.num_books)
         self.stride = train.num_books + 1
         self.items, self.ends, self.num_pairs, self.keys, self.starts, self.num_unread, self.readers = (
@@ -85,16 +89,18 @@ class DeviceSampler:
 
     def draw(self, generator: torch.Generator) -> Batch:
         """Return the next batch, (batch_size, max_len)."""
-        batch_size, num_negatives, max_len = self.sizes
+        batch_size, num_negatives, max_len, window = self.sizes
         device = self.items.device
         readers = self.readers[torch.randint(len(self.readers), (batch_size,), generator=generator, device=device)]
+        ends = self.ends[readers]
+        if window == "random":
+            num_windows = (self.num_pairs[readers] - max_len).clamp(min=0) + 1
+            ends = ends - self._below(num_windows, generator)
         back = torch.arange(-max_len, 0, device=device)  # (max_len,)
         is_book = back >= -self.num_pairs[readers, None]  # (batch_size, max_len)
-        books = torch.where(is_book, self.ends[readers, None] - 1 + back, 0)
-        # 62 random bits modulo a number of books favour none of them by more than 2 ** -30.
-        shape = (batch_size, max_len, num_negatives)
-        draws = torch.randint(2**62, shape, generator=generator, device=device)
-        ranks = draws % self.num_unread[readers, None, None]
+        books = torch.where(is_book, ends[:, None] - 1 + back, 0)
+        bounds = self.num_unread[readers, None, None].expand(-1, max_len, num_negatives)
+        ranks = self._below(bounds, generator)
         below = torch.searchsorted(self.keys, readers[:, None, None] * self.stride + ranks, right=True)
         drawn = ranks + 1 + below - self.starts[readers, None, None]  # as in UnreadBooks.select
         return Batch(
@@ -104,6 +110,11 @@ class DeviceSampler:
             positions=(back + max_len).expand(batch_size, -1),
             segments=is_book.long(),
         )
+
+    def _below(self, bounds: Tensor, generator: torch.Generator) -> Tensor:
+        """Return a number from 0 for each bound, below it; 62 random bits favour none by more than 2 ** -30."""
+        draws = torch.randint(2**62, bounds.shape, generator=generator, device=bounds.device)
+        return draws % bounds
 
 
 def _learners(num_pairs: np.ndarray, unread: negatives.UnreadBooks) -> np.ndarray:

@@ -1,35 +1,16 @@
 """Trains a SASRec one optimiser step at a time."""
 
+import math
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
 
-import msgspec
 import numpy as np
 import torch
 from torch import Tensor
 
-from sasrec import losses, model
+from sasrec import losses, model, shared_negatives
 from sasrec.holdout import TrainingSet
-from sasrec.reproducibility import Mode
-from sasrec.sampling import Batch
-
-Precision = Literal["float32", "bfloat16"]
-
-
-class TrainParams(msgspec.Struct, frozen=True):
-    """Section `train` of params.yaml."""
-
-    loss: Literal["bce"]
-    num_negatives: Annotated[int, msgspec.Meta(ge=1)]  # per positive
-    window: Literal["last"]  # last: the latest max_len books of a history
-    lr: Annotated[float, msgspec.Meta(gt=0)]  # Adam's
-    batch_size: Annotated[int, msgspec.Meta(ge=1)]  # readers a step
-    num_epochs: Annotated[int, msgspec.Meta(ge=1)]
-    seed: Annotated[int, msgspec.Meta(ge=0)]  # initial weights, batches, negatives and dropout
-    device: Literal["auto", "cuda", "mps", "cpu"]
-    num_threads: Annotated[int, msgspec.Meta(ge=1)]  # on the CPU; part of the result's bits
-    reproducibility: Mode  # portable: the same bits on every x86-64 CPU with AVX2; fast: on this machine
-    precision: Precision  # of the matrix products; bfloat16 by autocast, for GPUs
+from sasrec.sampling import Batch, Sizes
+from sasrec.train_params import TrainParams
 
 
 @dataclass
@@ -38,49 +19,123 @@ class TrainingState:
 
     model: model.Sasrec
     optimizer: torch.optim.Optimizer
-    precision: Precision
     batch_rng: np.random.Generator  # readers and negatives, where they are drawn on the CPU
-    generator: torch.Generator  # on the model's device: dropout, and readers and negatives that are drawn there
+    generator: torch.Generator  # on the model's device: dropout, and what is drawn there
     losses: list[float] = field(default_factory=list)  # of every step taken
     curve: list[dict[str, float]] = field(default_factory=list)  # the validation metrics of every epoch finished
+    best: dict[str, Tensor] = field(default_factory=dict)  # the weights of the best epoch so far
 
 
 def start(train: TrainingSet, params: TrainParams, sasrec: model.SasrecParams, device: torch.device) -> TrainingState:
     """Return the state before the first step, all of it determined by `params.seed`."""
     # The start is drawn on the CPU, so that it is the same on every device.
     network = model.build(sasrec, train.num_books, torch.Generator().manual_seed(params.seed)).to(device)
-    on_cuda = device.type == "cuda"  # capturable: Adam's step count lives on the device, where a graph can raise it
-    fused = on_cuda or device.type == "cpu"
-    optimizer = torch.optim.Adam(network.parameters(), lr=params.lr, fused=fused, capturable=on_cuda)
+    on_cuda = device.type == "cuda"  # a graph reads the rate and the step count from the device
+    optimizer = torch.optim.AdamW(  # Adam, where weight_decay is 0
+        network.parameters(),
+        lr=torch.tensor(params.lr, device=device) if on_cuda else params.lr,
+        weight_decay=params.weight_decay,
+        fused=on_cuda or device.type == "cpu",
+        capturable=on_cuda,
+    )
     return TrainingState(
         network,
         optimizer,
-        params.precision,
         np.random.default_rng(params.seed),
         torch.Generator(device).manual_seed(params.seed + 1),  # not the draws that made the weights
     )
 
 
-def step(state: TrainingState, batch: Batch) -> Tensor:
+def sizes(params: TrainParams, max_len: int) -> Sizes:
+    """Return what a sampler must draw for the loss of `params`."""
+    num_negatives = params.num_negatives if params.loss in ("bce", "gbce") else 0
+    return Sizes(params.batch_size, num_negatives, max_len, params.window)
+
+
+def learning_rate(params: TrainParams, num_taken: int, num_steps: int) -> float:
+    """Return the rate of the step after `num_taken` of `num_steps`."""
+    if num_taken < params.warmup_steps:
+        return params.lr * (num_taken + 1) / params.warmup_steps
+    if params.schedule == "constant":
+        return params.lr
+    progress = (num_taken - params.warmup_steps) / max(1, num_steps - params.warmup_steps)
+    return params.lr * (1 + math.cos(math.pi * progress)) / 2
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Set the rate of the next step, without waiting for the device."""
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
+
+
+class Objective:
+    """Computes the loss that the params name, the mean over the places that hold a book."""
+
+    def __init__(self, train: TrainingSet, params: TrainParams, device: torch.device) -> None:
+        self.params = params
+        self.sampling_rate = min(1.0, params.num_negatives / max(1, train.num_books - 1))
+        self.draw_shared: shared_negatives.Draw = (
+            shared_negatives.InBatch(params.num_negatives, train, device)
+            if params.negatives == "in_batch"
+            else shared_negatives.Uniform(params.num_negatives, train.num_books)
+        )
+
+    def __call__(self, network: model.Sasrec, batch: Batch, generator: torch.Generator) -> Tensor:
+        """Return the loss of `batch`, a scalar; dropout and shared negatives come from `generator`."""
+        by_loss = {"sampled_softmax": self._sampled_softmax, "softmax": self._softmax}
+        by_place = by_loss.get(self.params.loss, self._binary)(network, batch, generator)  # (places,)
+        is_book = batch.history.flatten() != 0
+        return (by_place * is_book).sum() / is_book.sum()
+
+    def _binary(self, network: model.Sasrec, batch: Batch, generator: torch.Generator) -> Tensor:
+        candidates = torch.cat([batch.positives[..., None], batch.negatives], -1)  # (rows, length, 1 + num_negatives)
+        features, embedded = _embed(network, batch, candidates.flatten(), generator)
+        logits = (features[:, None] * embedded.view(len(features), -1, features.shape[1])).sum(-1)
+        if self.params.loss == "bce":
+            return losses.bce(logits[:, 0], logits[:, 1:])
+        return losses.gbce(logits[:, 0], logits[:, 1:], self.sampling_rate, self.params.gbce_t)
+
+    def _sampled_softmax(self, network: model.Sasrec, batch: Batch, generator: torch.Generator) -> Tensor:
+        shared = self.draw_shared(batch.positives, generator)
+        positives = batch.positives.flatten()
+        features, embedded = _embed(network, batch, torch.cat([positives, shared.books]), generator)
+        of_positives, of_negatives = embedded.split([len(positives), len(shared.books)])
+        positive_logits = (features * of_positives).sum(-1)
+        negative_logits = features @ of_negatives.T  # (places, num_negatives)
+        is_hit = (positives[:, None] == shared.books) | (shared.books == 0)
+        return losses.sampled_softmax(positive_logits, negative_logits, is_hit, shared.log_expected)
+
+    def _softmax(self, network: model.Sasrec, batch: Batch, generator: torch.Generator) -> Tensor:
+        items = network.item_embedding(batch.history)
+        features = network.encode(items, batch.positions, batch.segments, generator).flatten(0, 1)
+        return losses.softmax(features, batch.positives.flatten(), network.item_embedding.weight)
+
+
+def _embed(network: model.Sasrec, batch: Batch, others: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Return the features of every place and the embeddings of other books.
+
+    One lookup for both, because the gradient of each lookup is a table of all books.
+    """
+    embedded = network.item_embedding(torch.cat([batch.history.flatten(), others]))
+    items, embedded_others = embedded.split([batch.history.numel(), len(others)])
+    items = items.view(*batch.history.shape, -1)
+    return network.encode(items, batch.positions, batch.segments, generator).flatten(0, 1), embedded_others
+
+
+def step(state: TrainingState, batch: Batch, objective: Objective) -> Tensor:
     """Take one optimiser step on `batch`; return its loss, a detached scalar on the model's device."""
+    params = objective.params
     device = state.model.item_embedding.weight.device
     batch = Batch(*(tensor.to(device) for tensor in batch))
-    dtype = torch.bfloat16 if state.precision == "bfloat16" else torch.float32
+    dtype = torch.bfloat16 if params.precision == "bfloat16" else torch.float32
     with torch.autocast(device.type, dtype, enabled=dtype != torch.float32, cache_enabled=False):
-        loss = batch_loss(state.model, batch, state.generator)
+        loss = objective(state.model, batch, state.generator)
     state.optimizer.zero_grad()
     loss.backward()
+    if params.clip_norm is not None:
+        torch.nn.utils.clip_grad_norm_(state.model.parameters(), params.clip_norm)
     state.optimizer.step()
     return loss.detach()
-
-
-def batch_loss(network: model.Sasrec, batch: Batch, generator: torch.Generator | None) -> Tensor:
-    """Return the mean loss over the places of `batch` that hold a book, a scalar."""
-    candidates = torch.cat([batch.positives[..., None], batch.negatives], -1)  # (rows, length, 1 + num_negatives)
-    # One lookup instead of three, because the gradient of each is a table of all books.
-    embedded = network.item_embedding(torch.cat([batch.history.flatten(), candidates.flatten()]))
-    items, embedded_candidates = embedded.split([batch.history.numel(), candidates.numel()])
-    features = network.encode(items.view(*batch.history.shape, -1), batch.positions, batch.segments, generator)
-    logits = (features[:, :, None] * embedded_candidates.view(*candidates.shape, -1)).sum(-1)
-    is_book = batch.history != 0
-    return (losses.bce(logits[..., 0], logits[..., 1:]) * is_book).sum() / is_book.sum()
