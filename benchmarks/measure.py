@@ -109,10 +109,11 @@ def split_files() -> Measured:
 
 def params() -> tuple:
     """Return the notebook's settings: sections sasrec and train of params.yaml."""
-    from sasrec import model, training
+    from sasrec import model
     from sasrec.params import load
+    from sasrec.train_params import TrainParams
 
-    return load("sasrec", model.SasrecParams), load("train", training.TrainParams)
+    return load("sasrec", model.SasrecParams), load("train", TrainParams)
 
 
 def short_histories() -> object:
@@ -124,7 +125,7 @@ def short_histories() -> object:
     lengths = 4 + rng.geometric(1 / 6, size=31_000) - 1
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     items = (rng.integers(1, 25_476, size=offsets[-1])).astype(np.int32)
-    return TrainingSet(Sequences(items, offsets), len(lengths), 25_475)
+    return TrainingSet(Sequences(items, offsets), np.zeros(len(items), np.int32), len(lengths), 25_475)
 
 
 def training_set(histories: str) -> object:
@@ -145,9 +146,10 @@ def step(histories: str, device_name: str = "cpu") -> Measured:
     where = device.use(device_name, section.num_threads)
     train = training_set(histories)
     state = training.start(train, section, sasrec, where)
-    sizes = sampling.Sizes(section.batch_size, section.num_negatives, sasrec.max_len)
+    sizes = training.sizes(section, sasrec.max_len)
+    objective = training.Objective(train, section, where)
     if where.type == "cuda":
-        take_step = captured.CapturedStep(state, sampling.DeviceSampler(train, sizes, where))
+        take_step = captured.CapturedStep(state, sampling.DeviceSampler(train, sizes, where), objective)
         return {"seconds": median_seconds(lambda: take_step(), torch.cuda.synchronize)}
     sampler = sampling.PackedSampler(train, sizes)
     draws: list[float] = []
@@ -156,13 +158,13 @@ def step(histories: str, device_name: str = "cpu") -> Measured:
         start = time.perf_counter()
         batch = sampler.draw(state.batch_rng)
         draws.append(time.perf_counter() - start)
-        training.step(state, batch)
+        training.step(state, batch, objective)
 
     seconds = median_seconds(take)
     batches = [sampler.draw(state.batch_rng) for _ in range(10)]
     with FlopCounterMode(display=False) as counter:
         for batch in batches:
-            training.step(state, batch)
+            training.step(state, batch, objective)
     limit = counter.get_total_flops() / 10 / peak_flops()
     sampling_seconds = statistics.median(draws[-STEPS:])
     return {"seconds": seconds, "limit_seconds": limit, "sampling_share": sampling_seconds / seconds}
