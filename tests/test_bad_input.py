@@ -134,5 +134,5 @@ def test_more_batch_than_readers(folder: Path) -> None:
 
 
 def test_another_loss_than_there_is(folder: Path) -> None:
-    set_params(folder, train={"loss": "softmax"})
-    assert_refused(folder, "train_gpu", "params.yaml:", "train.loss is 'softmax': choose one of bce")
+    set_params(folder, train={"loss": "bpr"})
+    assert_refused(folder, "train_gpu", "params.yaml:", "train.loss is 'bpr': choose one of bce, gbce")

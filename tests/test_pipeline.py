@@ -112,10 +112,11 @@ def test_one_core_gives_the_bits_of_two(project: Path) -> None:
     assert run("git", "status", "--porcelain").stdout == ""
 
 
-def test_metrics_show_the_model_beside_popularity_and_the_counts(project: Path) -> None:
+def test_metrics_show_the_model_beside_its_baselines_and_the_counts(project: Path) -> None:
     shown = json.loads(runner(project)("dvc", "metrics", "show", "--json").stdout)[""]["data"]
     metrics = {path: content["data"] for path, content in shown.items()}
-    for scorer in ("sasrec", "popularity"):
+    assert list(metrics["metrics/eval.json"]) == ["sasrec", "popularity", "recent_popularity", "item_transitions"]
+    for scorer in metrics["metrics/eval.json"]:
         assert {name: list(values) for name, values in metrics["metrics/eval.json"][scorer].items()} == {
             "sampled": NAMES,
             "full": NAMES,
@@ -124,7 +125,7 @@ def test_metrics_show_the_model_beside_popularity_and_the_counts(project: Path) 
     assert data["users"] == data["train_users"] + data["eval_users"]
     assert data["mean_ratings_per_user"] == pytest.approx(data["ratings"] / data["users"])
     assert train["steps"] == 2 * (data["users"] // 64)
-    assert set(train) == {"loss", "epochs", "steps", "parameters", "validation"}
+    assert set(train) == {"loss", "kept_epoch", "epochs", "steps", "parameters", "validation"}
 
 
 def test_plots_and_the_graph_are_drawn(project: Path) -> None:
