@@ -94,7 +94,7 @@ def compare(row: Row, folder: Path, runs: int) -> dict[str, object]:
     if limits[0] is not None:
         result["limit_seconds"] = spread(limits)
         result["times_the_limit"] = spread([a / b for a, b in zip(ours, limits, strict=True)])
-    for key in ("sampling_share", "idle_seconds", "dvc_start_seconds"):
+    for key in ("sampling_share", "first_seconds", "idle_seconds", "dvc_start_seconds"):
         if key in found["ours"][0]:
             result[key] = spread([each[key] for each in found["ours"]])
     return result
@@ -140,6 +140,8 @@ def line(result: dict) -> list[str]:
     notes = []
     if share := result.get("sampling_share"):
         notes.append(f"sampling {share['median']:.1%}")
+    if first := result.get("first_seconds"):
+        notes.append(f"the first in a process {shown(first, unit)}")
     if idle := result.get("idle_seconds"):
         notes.append(f"idle {shown(idle, 's')}, DVC's start {result['dvc_start_seconds']['median']:.2f} s")
     return [

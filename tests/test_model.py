@@ -130,6 +130,20 @@ def test_a_dropped_change_is_added_to_what_it_changes() -> None:
     torch.testing.assert_close(model.add_dropped(x, change, 0.25, generators[1]), expected)
 
 
+@pytest.mark.parametrize("norm_first", [False, True])
+@pytest.mark.parametrize("num_layers", [0, 1, 2])
+def test_the_features_of_the_last_place_alone_are_those_of_all_places(num_layers: int, norm_first: bool) -> None:
+    network = build(num_layers=num_layers, norm_first=norm_first)
+    last = network.encode_last(HISTORY, torch.arange(6).expand_as(HISTORY))
+    torch.testing.assert_close(last, network(HISTORY)[:, -1])
+
+
+def test_a_rate_close_to_1_still_lets_something_through() -> None:
+    dropped = model.dropout(torch.ones(100, 1000), 0.9999, torch.Generator().manual_seed(0))
+    assert dropped.max() == 256
+    assert dropped.mean().item() == pytest.approx(1, abs=0.25)
+
+
 def test_dropout_is_drawn_from_the_generator_alone() -> None:
     network = build()
     items, positions = network.item_embedding(HISTORY), torch.arange(6).expand_as(HISTORY)

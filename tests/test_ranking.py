@@ -17,7 +17,7 @@ def held_out(history: list[int], true_book: int, negatives: list[int]) -> HeldOu
 
 
 def ranks_of(scores: list[float], task: HeldOut) -> tuple[int, int]:
-    sampled, full = ranking.rank(task, lambda _histories, _readers: torch.tensor([scores]))
+    sampled, full = ranking.rank(task, lambda _histories: lambda _readers: torch.tensor([scores]))
     return int(sampled[0]), int(full[0])
 
 
@@ -53,7 +53,7 @@ def test_many_readers_rank_as_one_by_one_with_sorting() -> None:
     negatives = np.stack([rng.permutation(num_books)[:10] + 1 for _ in range(number)])
     task = HeldOut(np.arange(number), histories, rng.integers(1, num_books + 1, size=number), negatives)
     scores = rng.integers(0, 30, size=(number, num_books + 1)).astype(np.float32)  # with ties
-    sampled, full = ranking.rank(task, lambda _histories, readers: torch.from_numpy(scores[readers]))
+    sampled, full = ranking.rank(task, lambda _histories: lambda readers: torch.from_numpy(scores[readers]))
     for reader, history in enumerate(as_lists(histories)):
         true_score = scores[reader, task.true_books[reader]]
         others = set(range(1, num_books + 1)) - set(history) - {int(task.true_books[reader])}
@@ -76,17 +76,17 @@ def test_the_half_width_is_that_of_a_binomial_share() -> None:
 
 def test_popularity_counts_what_training_readers_read() -> None:
     score = scorers.by_popularity(training_set(sequences([1, 2, 1], [1, 4]), num_books=5))
-    assert score(sequences([3], [3]), np.array([0, 1])).tolist() == [[0, 3, 1, 0, 1, 0]] * 2
+    assert score(sequences([3], [3]))(np.array([0, 1])).tolist() == [[0, 3, 1, 0, 1, 0]] * 2
 
 
 def test_recent_popularity_counts_the_days_of_the_latest_tenth() -> None:
     train = training_set(sequences([1] * 10, [2] * 8 + [3, 4]), num_books=5, days=[*range(10), *range(8), 12, 12])
-    assert scorers.by_recent_popularity(train)(sequences([1]), np.array([0])).tolist() == [[0, 0, 0, 1, 1, 0]]
+    assert scorers.by_recent_popularity(train)(sequences([1]))(np.array([0])).tolist() == [[0, 0, 0, 1, 1, 0]]
 
 
 def test_popularity_breaks_the_ties_of_transitions() -> None:
     train = training_set(sequences([1, 2], [1, 3], [3]), num_books=5)
-    scores = scorers.by_transitions(train)(sequences([1]), np.array([0]))[0].tolist()
+    scores = scorers.by_transitions(train)(sequences([1]))(np.array([0]))[0].tolist()
     assert scores == pytest.approx([0, 0, 1, 1, 0, 0], abs=1e-6)
     assert scores[3] > scores[2]
     assert scores[1] > scores[4]
@@ -94,7 +94,7 @@ def test_popularity_breaks_the_ties_of_transitions() -> None:
 
 def test_without_padding_a_short_history_has_the_first_positions() -> None:
     network = build(SasrecParams(3, 8, 1, 1, 0.5, False, 0.5), 9, torch.Generator().manual_seed(0))
-    scores = scorers.by_model(network, padding=False)(sequences([6, 7]), np.array([0]))
+    scores = scorers.by_model(network, padding=False)(sequences([6, 7]))(np.array([0]))
     books, positions = torch.tensor([[6, 7]]), torch.tensor([[0, 1]])
     features = network.encode(network.item_embedding(books), positions, torch.ones_like(books))
     torch.testing.assert_close(scores, features[:, -1] @ network.item_embedding.weight.T)
@@ -104,7 +104,7 @@ def test_the_model_scores_a_left_padded_history_cut_to_its_latest_books() -> Non
     params = SasrecParams(3, 8, 1, 1, 0.5, False, 0.5)
     network = build(params, 9, torch.Generator().manual_seed(0))
     histories: Sequences = sequences([1, 2, 3, 4, 5], [6], [7, 7], [])
-    *scores, of_nothing = scorers.by_model(network)(histories, np.array([0, 1, 2, 3]))
+    *scores, of_nothing = scorers.by_model(network)(histories)(np.array([0, 1, 2, 3]))
     assert torch.isfinite(of_nothing).all()
     for row, history in zip(scores, ([3, 4, 5], [0, 0, 6], [0, 7, 7]), strict=True):
         expected = network(torch.tensor([history]))[0, -1] @ network.item_embedding.weight.T

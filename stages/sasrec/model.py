@@ -39,7 +39,7 @@ def dropout_mask(shape: torch.Size, rate: float, like: Tensor, generator: torch.
     The rate is rounded to a multiple of 1/256, because one random byte decides an element: that is many times faster
     than a Bernoulli draw.
     """
-    threshold = round(rate * 256)
+    threshold = min(round(rate * 256), 255)  # something is always left
     words = torch.empty(-(-shape.numel() // 8), dtype=torch.int64, device=like.device)
     words.random_(-(2**63), None, generator=generator)
     letters = words.view(torch.uint8)[: shape.numel()].view(shape)
@@ -71,17 +71,22 @@ class SelfAttention(nn.Module):
         self.output = nn.Linear(params.hidden_units, params.hidden_units, bias=False)
 
     def forward(self, x: Tensor, mask: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Return (rows, length, hidden_units); `mask` (rows, length, length) is added to the scores."""
+        """Return what the last places of x attend to, (rows, queries, hidden_units).
+
+        `mask` (rows, queries, length) is added to the scores; it says how many of the places ask.
+        """
         rows, length, width = x.shape
+        num_queries = mask.shape[1]
         head_width = width // self.num_heads
         heads = self.query_key_value(x).view(rows, length, 3, self.num_heads, head_width)
         heads = heads.permute(2, 0, 3, 1, 4).reshape(3, rows * self.num_heads, length, head_width)
         query, key, value = heads.unbind()  # each (rows * num_heads, length, head width)
+        query = query[:, length - num_queries :]  # (rows * num_heads, queries, head width)
         mask = mask.repeat_interleave(self.num_heads, 0) if self.num_heads > 1 else mask
         scores = torch.baddbmm(mask, query, key.transpose(1, 2), alpha=head_width**-0.5)
-        weights = dropout(scores.softmax(-1), self.dropout_rate, generator)  # (rows * num_heads, length, length)
-        mixed = (weights @ value).view(rows, self.num_heads, length, head_width).transpose(1, 2)
-        return self.output(mixed.reshape(rows, length, width))
+        weights = dropout(scores.softmax(-1), self.dropout_rate, generator)  # (rows * num_heads, queries, length)
+        mixed = (weights @ value).view(rows, self.num_heads, num_queries, head_width).transpose(1, 2)
+        return self.output(mixed.reshape(rows, num_queries, width))
 
 
 class FeedForward(nn.Module):
@@ -111,14 +116,18 @@ class Block(nn.Module):
         self.feed_forward_norm = nn.LayerNorm(params.hidden_units, eps=LAYER_NORM_EPS)
 
     def forward(self, x: Tensor, mask: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Return (rows, length, hidden_units)."""
+        """Return the new features of the last places of x that `mask` (rows, queries, length) is about.
+
+        They are (rows, queries, hidden_units).
+        """
+        queries = x[:, x.shape[1] - mask.shape[1] :]  # x itself, where all places ask
         if self.norm_first:
             attended = self.attention(self.attention_norm(x), mask, generator)
-            x = add_dropped(x, attended, self.dropout_rate, generator)
+            x = add_dropped(queries, attended, self.dropout_rate, generator)
             transformed = self.feed_forward(self.feed_forward_norm(x), generator)
             return add_dropped(x, transformed, self.dropout_rate, generator)
         attended = self.attention(x, mask, generator)
-        x = self.attention_norm(add_dropped(x, attended, self.dropout_rate, generator))
+        x = self.attention_norm(add_dropped(queries, attended, self.dropout_rate, generator))
         transformed = self.feed_forward(x, generator)
         return self.feed_forward_norm(add_dropped(x, transformed, self.dropout_rate, generator))
 
@@ -156,13 +165,32 @@ class Sasrec(nn.Module):
         row apart: a place sees the earlier places of its own. Dropout is applied where a generator, on the model's
         device, is given.
         """
-        x = items + self.position_embedding(positions)  # (rows, length, hidden_units)
-        x = self.embedding_norm(dropout(x, self.params.dropout_rate, generator))
-        sees = (segments[:, :, None] == segments[:, None, :]).tril()  # (rows, length, length)
-        mask = sees.to(x.dtype).sub_(1).mul_(HIDDEN)
+        x = self._embed(items, positions, generator)
+        mask = _causal_mask(segments, x.dtype)
         for block in self.blocks:
             x = block(x, mask, generator)
         return self.final_norm(x)
+
+    def encode_last(self, history: Tensor, positions: Tensor) -> Tensor:
+        """Return the features of what comes after each history, (batch, hidden_units): `encode` at its last place.
+
+        `history` (batch, length) is padded on the left with 0. The last block computes that one place alone.
+        """
+        x = self._embed(self.item_embedding(history), positions, generator=None)
+        mask = _causal_mask((history != 0).int(), x.dtype)
+        for number, block in enumerate(self.blocks, start=1):
+            x = block(x, mask[:, -1:] if number == len(self.blocks) else mask, None)
+        return self.final_norm(x[:, -1])
+
+    def _embed(self, items: Tensor, positions: Tensor, generator: torch.Generator | None) -> Tensor:
+        x = items + self.position_embedding(positions)  # (rows, length, hidden_units)
+        return self.embedding_norm(dropout(x, self.params.dropout_rate, generator))
+
+
+def _causal_mask(segments: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return what to add to the scores: 0 where a place sees the other, else -HIDDEN, (rows, length, length)."""
+    sees = (segments[:, :, None] == segments[:, None, :]).tril()
+    return sees.to(dtype).sub_(1).mul_(HIDDEN)
 
 
 class Config(msgspec.Struct, frozen=True):

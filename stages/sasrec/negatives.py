@@ -43,16 +43,6 @@ def unread_books(sequences: Sequences, num_books: int) -> UnreadBooks:
     return UnreadBooks(pairs - 1 - rank_among_read, starts, num_books)
 
 
-def draw(unread: UnreadBooks, readers: np.ndarray, size: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
-    """Return independent uniform negatives for every reader, (len(readers), *size) int64.
-
-    Every reader must have an unread book.
-    """
-    readers = readers.reshape(-1, *[1] * len(size))
-    ranks = rng.integers(0, unread.counts[readers], size=(len(readers), *size))
-    return unread.select(readers, ranks)
-
-
 def draw_distinct(unread: UnreadBooks, readers: np.ndarray, number: int, rng: np.random.Generator) -> np.ndarray:
     """Return `number` different negatives for every reader, (len(readers), number) int32.
 

@@ -14,8 +14,11 @@ from sasrec.sequences import Sequences
 DECIMALS = 8
 READERS_PER_BATCH = 32  # of 25,000 books' scores, 3 MB: they stay in the processor's cache
 
-Scorer = Callable[[Sequences, np.ndarray], Tensor]
-"""Takes histories and the readers wanted; returns the score of every book, (len(readers), num_books + 1) float."""
+Scores = Callable[[np.ndarray], Tensor]
+"""Takes the numbers of some readers; returns the score of every book, (len(readers), num_books + 1) float."""
+
+Scorer = Callable[[Sequences], Scores]
+"""Takes the histories of all readers, and returns what scores books for some of them at a time."""
 
 
 class Ranks(NamedTuple):
@@ -25,16 +28,17 @@ class Ranks(NamedTuple):
     full: np.ndarray  # among all books, the history left out
 
 
-def rank(held_out: HeldOut, score: Scorer) -> Ranks:
-    """Rank every reader's true book by `score`; a book with the same score counts against it.
+def rank(held_out: HeldOut, scorer: Scorer) -> Ranks:
+    """Rank every reader's true book by `scorer`; a book with the same score counts against it.
 
     Raises:
         UserError: a score is not finite.
 
     """
+    score = scorer(held_out.histories)
     readers = np.arange(len(held_out.users))
     batches = [readers[start : start + READERS_PER_BATCH] for start in range(0, len(readers), READERS_PER_BATCH)]
-    ranks = [_rank_batch(held_out, batch, score(held_out.histories, batch)) for batch in batches]
+    ranks = [_rank_batch(held_out, batch, score(batch)) for batch in batches]
     sampled, full = (np.concatenate(parts) for parts in zip(*ranks, strict=True))
     return Ranks(sampled, full)
 

@@ -35,6 +35,21 @@ class Sizes(NamedTuple):
     window: Literal["last", "random"]  # the reader's latest pairs, or any that follow one another
 
 
+class Unread:
+    """`negatives.UnreadBooks` on a device; torch searches with all threads, numpy with one."""
+
+    def __init__(self, unread: negatives.UnreadBooks, device: torch.device) -> None:
+        self.stride = unread.num_books + 1
+        self.keys, self.starts, self.counts = (
+            torch.from_numpy(array).to(device) for array in (unread.keys, unread.starts, unread.counts)
+        )
+
+    def select(self, readers: Tensor, ranks: Tensor) -> Tensor:
+        """Return each reader's unread book of that rank (0 <= rank < counts); both broadcast, int64."""
+        below = torch.searchsorted(self.keys, readers * self.stride + ranks, right=True)
+        return ranks + 1 + below - self.starts[readers]
+
+
 class PackedSampler:
     """Draws on the CPU, several short histories to a row, so that little padding is computed."""
 
@@ -43,8 +58,10 @@ class PackedSampler:
         self.items = train.histories.items
         self.ends = train.histories.offsets[1:]
         self.num_pairs = train.histories.lengths - 1
-        self.unread = negatives.unread_books(train.histories, train.num_books)
-        self.readers = _learners(self.num_pairs, self.unread)
+        unread = negatives.unread_books(train.histories, train.num_books)
+        self.num_unread = unread.counts
+        self.unread = Unread(unread, torch.device("cpu"))
+        self.readers = _learners(self.num_pairs, unread)
 
     def draw(self, rng: np.random.Generator) -> Batch:
         """Return the next batch: as many rows of max_len places as its readers need."""
@@ -57,10 +74,13 @@ class PackedSampler:
         layout = packing.pack(lengths, max_len)
         segments = layout.segments
         books = np.arange(len(segments)) + (ends - 1 - lengths - layout.begins)[segments]
+        owners = readers[segments, None]  # (books, 1)
+        ranks = rng.integers(0, self.num_unread[owners], size=(len(books), num_negatives))
+        unread = self.unread.select(torch.from_numpy(owners), torch.from_numpy(ranks))  # (books, num_negatives)
         return Batch(
             history=layout.spread(self.items[books]),
             positives=layout.spread(self.items[books + 1]),
-            negatives=layout.spread(negatives.draw(self.unread, readers[segments], (num_negatives,), rng)),
+            negatives=layout.spread(unread.numpy()),
             positions=layout.spread(layout.positions),
             segments=layout.spread(segments + 1),
         )
@@ -73,16 +93,13 @@ class DeviceSampler:
         self.sizes = sizes
         num_pairs = train.histories.lengths - 1
         unread = negatives.unread_books(train.histories, train.num_books)
-        self.stride = train.num_books + 1
-        self.items, self.ends, self.num_pairs, self.keys, self.starts, self.num_unread, self.readers = (
+        self.unread = Unread(unread, device)
+        self.items, self.ends, self.num_pairs, self.readers = (
             torch.from_numpy(array.astype(np.int64)).to(device)
             for array in (
                 train.histories.items,
                 train.histories.offsets[1:],
                 num_pairs,
-                unread.keys,
-                unread.starts,
-                unread.counts,
                 _learners(num_pairs, unread),
             )
         )
@@ -99,10 +116,9 @@ class DeviceSampler:
         back = torch.arange(-max_len, 0, device=device)  # (max_len,)
         is_book = back >= -self.num_pairs[readers, None]  # (batch_size, max_len)
         books = torch.where(is_book, ends[:, None] - 1 + back, 0)
-        bounds = self.num_unread[readers, None, None].expand(-1, max_len, num_negatives)
-        ranks = self._below(bounds, generator)
-        below = torch.searchsorted(self.keys, readers[:, None, None] * self.stride + ranks, right=True)
-        drawn = ranks + 1 + below - self.starts[readers, None, None]  # as in UnreadBooks.select
+        owners = readers[:, None, None]
+        ranks = self._below(self.unread.counts[owners].expand(-1, max_len, num_negatives), generator)
+        drawn = self.unread.select(owners, ranks)  # (batch_size, max_len, num_negatives)
         return Batch(
             history=self.items[books] * is_book,
             positives=self.items[books + 1] * is_book,

@@ -6,11 +6,11 @@ from torch import Tensor
 
 from sasrec.holdout import TrainingSet
 from sasrec.model import Sasrec
-from sasrec.packing import pack
-from sasrec.ranking import Scorer
+from sasrec.ranking import Scorer, Scores
 from sasrec.sequences import Sequences, last_books
 from sasrec.transitions import Transitions
 
+READERS_PER_BATCH = 128  # of by_model: attention weights of 50 places each are 1.3 MB, which fit into the cache
 RECENT_SHARE = 0.1  # of the training ratings: the latest
 
 
@@ -20,23 +20,40 @@ def by_model(model: Sasrec, *, padding: bool = True) -> Scorer:
     With `padding` the last book has the last position, as in training. Without, the first book has the first position,
     as in the notebook: a short history then meets positions that training never gave it.
     """
-    items = model.item_embedding.weight
-    max_len = model.params.max_len
 
-    @torch.inference_mode()
-    def score(histories: Sequences, readers: np.ndarray) -> Tensor:
-        latest = last_books(histories, readers, max_len)
-        lengths = np.maximum((latest != 0).sum(1), 1)  # an empty history is one place of padding
-        layout = pack(lengths, max_len)
-        grid = layout.spread(latest[np.arange(max_len) >= max_len - lengths[:, None]])
-        shift = 0 if padding else (max_len - lengths)[layout.segments]
-        columns = (grid, layout.spread(layout.positions - shift), layout.spread(layout.segments + 1))
-        history, positions, segments = (column.to(items.device) for column in columns)
-        features = model.encode(model.item_embedding(history), positions, segments)
-        last = torch.from_numpy(layout.places[layout.begins + lengths - 1]).to(items.device)
-        return features.flatten(0, 1)[last] @ items.T
+    def score(histories: Sequences) -> Scores:
+        features = features_after(model, histories, padding=padding)
+
+        @torch.inference_mode()
+        def of_readers(readers: np.ndarray) -> Tensor:
+            return features[torch.from_numpy(readers).to(features.device)] @ model.item_embedding.weight.T
+
+        return of_readers
 
     return score
+
+
+@torch.inference_mode()
+def features_after(model: Sasrec, histories: Sequences, *, padding: bool = True) -> Tensor:
+    """Return the features of what comes after each history, (len(histories), hidden_units), on the model's device.
+
+    Histories of about the same length are computed together, so that little is spent on padding. An empty history is
+    one place of padding.
+    """
+    device = model.item_embedding.weight.device
+    max_len = model.params.max_len
+    lengths = np.clip(histories.lengths, 1, max_len)
+    features = torch.empty(len(histories), model.params.hidden_units, device=device)
+    by_length = np.argsort(lengths, kind="stable")
+    for readers in np.split(by_length, range(READERS_PER_BATCH, len(by_length), READERS_PER_BATCH)):
+        length = lengths[readers[-1]]
+        history = torch.from_numpy(last_books(histories, readers, length)).to(device)  # (batch, length)
+        positions = torch.arange(max_len - length, max_len, device=device).expand_as(history)
+        if not padding:
+            shift = torch.from_numpy(max_len - lengths[readers]).to(device)
+            positions = (positions - shift[:, None]).clamp(min=0)
+        features[torch.from_numpy(readers).to(device)] = model.encode_last(history, positions)
+    return features
 
 
 def by_popularity(train: TrainingSet) -> Scorer:
@@ -60,19 +77,18 @@ def by_transitions(train: TrainingSet) -> Scorer:
     popularity = np.bincount(train.histories.items, minlength=train.num_books + 1)
     tie_breaker = 1e-9 * popularity / popularity.max()  # below any difference that counts make
 
-    def score(histories: Sequences, readers: np.ndarray) -> Tensor:
-        ends = histories.offsets[readers + 1]
-        starts = histories.offsets[readers]
-        scores = [transitions.score(histories.items[a:b]) for a, b in zip(starts, ends, strict=True)]
-        return torch.from_numpy(np.stack(scores) + tie_breaker)
+    def score(histories: Sequences) -> Scores:
+        def of_readers(readers: np.ndarray) -> Tensor:
+            ends = histories.offsets[readers + 1]
+            starts = histories.offsets[readers]
+            scores = [transitions.score(histories.items[a:b]) for a, b in zip(starts, ends, strict=True)]
+            return torch.from_numpy(np.stack(scores) + tie_breaker)
+
+        return of_readers
 
     return score
 
 
 def _same_for_all(counts: np.ndarray) -> Scorer:
     scores = torch.from_numpy(counts.astype(np.float32))  # exact below 2 ** 24 readings of one book
-
-    def score(histories: Sequences, readers: np.ndarray) -> Tensor:
-        return scores.expand(len(readers), -1)
-
-    return score
+    return lambda _histories: lambda readers: scores.expand(len(readers), -1)
