@@ -21,7 +21,7 @@ def use(name: str, num_threads: int) -> torch.device:
 
     """
     torch.set_num_threads(num_threads)
-    torch.use_deterministic_algorithms(True)
+    torch.set_deterministic_debug_mode("error")  # use_deterministic_algorithms would import the compiler, a second
     torch.utils.deterministic.fill_uninitialized_memory = False  # we read nothing that we did not write
     torch.set_float32_matmul_precision("highest")
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
