@@ -3,13 +3,28 @@ PYTHON ?= python3
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: repro test lint verify verify-cpus bench profile goodreads constraints clean
+# What the README compares. DATA is a .json.gz dump; without it, the source that params.yaml names.
+SOURCE = $(if $(DATA),-S fetch.source=file -S fetch.file=$(abspath $(DATA)))
+
+.PHONY: repro test lint verify verify-cpus bench presets profile goodreads notebook default best constraints clean
 
 repro: $(VENV)/installed  ## run the pipeline with params.yaml as it is
 	dvc repro
 
 goodreads: $(VENV)/installed  ## the real dump (620 MB), as an experiment: params.yaml is changed in the workspace
 	dvc exp run -S fetch.source=goodreads
+
+notebook: $(VENV)/installed  ## as close to the course notebook as its code gets
+	dvc exp run $(SOURCE) -S sasrec.init_std=1.0 -S filter_reindex.same_day_order=book_idx -S evaluation.padding=false -S train.keep=last
+
+default: $(VENV)/installed  ## params.yaml as it is
+	dvc exp run $(SOURCE)
+
+best: $(VENV)/installed  ## the most accurate that we found
+	dvc exp run $(SOURCE) -S train.loss=softmax -S train.window=random -S sasrec.dropout_rate=0.2 -S train.lr=0.002 -S train.schedule=cosine -S train.warmup_steps=100 -S train.num_epochs=60
+
+presets: $(VENV)/installed  ## compare the presets and the steps between them on DATA, three seeds each; takes an hour
+	python benchmarks/presets.py $(DATA) $(PRESETS)
 
 test: $(VENV)/installed  ## run the tests
 	python -m pytest
