@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: repro test lint verify verify-cpus bench profile goodreads constraints clean
+.PHONY: repro test fuzz lint verify verify-cpus bench profile goodreads constraints clean
 
 repro: $(VENV)/installed  ## run the pipeline with params.yaml as it is
 	dvc repro
@@ -13,6 +13,9 @@ goodreads: $(VENV)/installed  ## the real dump (620 MB), as an experiment: param
 
 test: $(VENV)/installed  ## run the tests
 	python -m pytest
+
+fuzz: $(VENV)/installed  ## try a hundred thousand made-up lines on the parser, others each time; takes a quarter of an hour
+	FUZZ_LINES=100000 python -m pytest -q -s tests/test_fuzz.py
 
 verify: $(VENV)/installed  ## check that a clone of HEAD gives what dvc.lock says, twice
 	python checks/verify.py
