@@ -6,7 +6,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 # What the README compares. DATA is a .json.gz dump; without it, the source that params.yaml names.
 SOURCE = $(if $(DATA),-S fetch.source=file -S fetch.file=$(abspath $(DATA)))
 
-.PHONY: repro test lint verify verify-cpus bench presets profile goodreads notebook default best constraints clean
+.PHONY: repro test lint verify verify-cpus bench presets profile goodreads notebook default best constraints clean fuzz
 
 repro: $(VENV)/installed  ## run the pipeline with params.yaml as it is
 	dvc repro
@@ -28,6 +28,9 @@ presets: $(VENV)/installed  ## compare the presets and the steps between them on
 
 test: $(VENV)/installed  ## run the tests
 	python -m pytest
+
+fuzz: $(VENV)/installed  ## try a hundred thousand made-up lines on the parser, others each time; takes a quarter of an hour
+	FUZZ_LINES=100000 python -m pytest -q -s tests/test_fuzz.py
 
 verify: $(VENV)/installed  ## check that a clone of HEAD gives what dvc.lock says, twice
 	python checks/verify.py
