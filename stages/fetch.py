@@ -8,6 +8,7 @@ import msgspec
 from sasrec import demo, download, errors, outputs, params
 
 RAW = Path("data/raw/reviews.json.gz")
+UNFINISHED = Path("data/raw/unfinished")  # downloads, which the next run resumes
 
 
 class FetchParams(msgspec.Struct, frozen=True):
@@ -33,10 +34,8 @@ def fetch(section: FetchParams, destination: Path) -> None:
         with destination.open("wb") as file:
             demo.write_dump(file, section.demo_users, num_books, section.demo_seed)
     elif section.source == "goodreads":
-        # Another name than that of unfinished outputs, which the next run removes: a download is resumed.
-        received = RAW.with_suffix(".download")
-        download.download([download.DRIVE_URL.format(section.gdrive_id), section.mirror_url], received)
-        received.replace(destination)
+        urls = [download.DRIVE_URL.format(section.gdrive_id), section.mirror_url]
+        download.download(urls, destination, UNFINISHED, section.sha256)
     elif section.file:
         download.check_gzip(Path(section.file))
         download.link_or_copy(Path(section.file), destination)
