@@ -16,11 +16,11 @@ class FetchParams(msgspec.Struct, frozen=True):
 
     source: Literal["demo", "goodreads", "file"]
     file: str | None  # the dump that source `file` takes
-    gdrive_id: str  # where source `goodreads` looks first
-    mirror_url: str  # and second
+    gdrive_id: Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9_-]+$")]  # where source `goodreads` looks first
+    mirror_url: Annotated[str, msgspec.Meta(pattern="^https?://[^ ]+$")]  # and second
     sha256: Annotated[str, msgspec.Meta(pattern="^[0-9a-fA-F]{64}$")] | None  # when set, other content is refused
-    demo_users: Annotated[int, msgspec.Meta(ge=1)]
-    demo_seed: Annotated[int, msgspec.Meta(ge=0)]
+    demo_users: Annotated[int, msgspec.Meta(ge=1, le=10_000_000)]
+    demo_seed: params.Seed
 
     def __post_init__(self) -> None:
         if self.source == "file" and not self.file:

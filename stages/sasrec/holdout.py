@@ -4,7 +4,7 @@ import datetime
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -12,6 +12,7 @@ from safetensors.numpy import save
 
 from sasrec import inputs, negatives
 from sasrec.errors import UserError
+from sasrec.params import Count, Seed
 from sasrec.sequences import Sequences, without_last
 
 EPOCH = datetime.date(1970, 1, 1)
@@ -37,17 +38,24 @@ class SplitParams(msgspec.Struct, frozen=True):
 
     protocol: Literal["holdout_users", "leave_one_out", "temporal"]
     cutoff: datetime.date | None  # of temporal: the last day that trains; null: when 90 % of the ratings are made
-    seed: Annotated[int, msgspec.Meta(ge=0)]  # draws the evaluation readers and all negatives
-    num_validation_users: Annotated[int, msgspec.Meta(ge=1)]  # training readers with a held-back book, at most
+    seed: Seed  # draws the evaluation readers and all negatives
+    num_validation_users: Count  # training readers with a held-back book, at most
 
 
 class EvaluationParams(msgspec.Struct, frozen=True):
     """Section `evaluation` of params.yaml."""
 
-    num_user_sample: Annotated[int, msgspec.Meta(ge=1)] | None  # readers evaluated; null: all (leave_one_out)
-    num_item_sample: Annotated[int, msgspec.Meta(ge=1)]  # negatives ranked against the true book
-    k: Annotated[int, msgspec.Meta(ge=1)]  # cutoff of HR@k and NDCG@k
+    num_user_sample: Count | None  # readers evaluated; null: all (leave_one_out)
+    num_item_sample: Count  # negatives ranked against the true book
+    k: Count  # cutoff of HR@k and NDCG@k
     padding: bool  # a short history's last book has the position that it had in training; false: the notebook's
+
+    def __post_init__(self) -> None:
+        if self.k > self.num_item_sample + 1:
+            raise ValueError(
+                f"evaluation.k is {self.k}, but only {self.num_item_sample + 1} books are ranked, so that HR@k would "
+                "be 1; lower it, or raise evaluation.num_item_sample"
+            )
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sasrec import inputs
+from sasrec.params import Count
 
 LAYER_NORM_EPS = 1e-6
 HIDDEN = 1e9  # subtracted from the score of a place not to look at: its weight is exactly 0
@@ -20,13 +21,15 @@ HIDDEN = 1e9  # subtracted from the score of a place not to look at: its weight 
 class SasrecParams(msgspec.Struct, frozen=True):
     """Section `sasrec` of params.yaml."""
 
-    max_len: Annotated[int, msgspec.Meta(ge=1)]  # the latest books that the model sees
-    hidden_units: Annotated[int, msgspec.Meta(ge=1)]  # width of every embedding and layer
-    num_heads: Annotated[int, msgspec.Meta(ge=1)]  # must divide hidden_units
-    num_layers: Annotated[int, msgspec.Meta(ge=0)]  # attention blocks
+    max_len: Annotated[int, msgspec.Meta(ge=1, le=2**16)]  # the latest books that the model sees
+    hidden_units: Annotated[int, msgspec.Meta(ge=1, le=2**16)]  # width of every embedding and layer
+    num_heads: Annotated[int, msgspec.Meta(ge=1, le=2**16)]  # must divide hidden_units
+    num_layers: Annotated[int, msgspec.Meta(ge=0, le=1000)]  # attention blocks
     dropout_rate: Annotated[float, msgspec.Meta(ge=0, lt=1)]  # rounded to a multiple of 1/256
     norm_first: bool  # LayerNorm before each sublayer (and once at the end) instead of after it
-    init_std: Annotated[float, msgspec.Meta(gt=0)]  # std of the initial embeddings; 1 is PyTorch's, and too large
+    init_std: Annotated[
+        float, msgspec.Meta(gt=0, le=100)
+    ]  # std of the initial embeddings; 1 is PyTorch's, and too large
 
     def __post_init__(self) -> None:
         if self.hidden_units % self.num_heads:
@@ -199,7 +202,7 @@ def _causal_mask(segments: Tensor, dtype: torch.dtype) -> Tensor:
 class Config(msgspec.Struct, frozen=True):
     """What the weights need to become a model again: models/sasrec.json."""
 
-    num_books: Annotated[int, msgspec.Meta(ge=1)]
+    num_books: Count
     sasrec: SasrecParams
 
 
