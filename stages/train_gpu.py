@@ -155,7 +155,7 @@ def main() -> None:
     errors.require(TRAIN, VALIDATION)
     where = device.use(section.device, section.num_threads)
     train = holdout.load_training_set(TRAIN)
-    validation = holdout.load_held_out(VALIDATION)
+    validation = holdout.load_held_out(VALIDATION, train)
     steps_per_epoch = train.num_readers // section.batch_size
     if steps_per_epoch == 0:
         raise errors.UserError(
