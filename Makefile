@@ -6,7 +6,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 # What the README compares. DATA is a .json.gz dump; without it, the source that params.yaml names.
 SOURCE = $(if $(DATA),-S fetch.source=file -S fetch.file=$(abspath $(DATA)))
 
-.PHONY: repro test lint verify verify-cpus bench presets profile goodreads notebook default best constraints clean fuzz
+.PHONY: repro test lint verify verify-cpus bench presets profile goodreads notebook default best constraints clean fuzz published
 
 repro: $(VENV)/installed  ## run the pipeline with params.yaml as it is
 	dvc repro
@@ -22,6 +22,9 @@ default: $(VENV)/installed  ## params.yaml as it is
 
 best: $(VENV)/installed  ## the most accurate that we found
 	dvc exp run $(SOURCE) -S train.loss=softmax -S train.window=random -S sasrec.dropout_rate=0.2 -S train.lr=0.002 -S train.schedule=cosine -S train.warmup_steps=100 -S train.num_epochs=60
+
+published: $(VENV)/installed  ## the SASRec paper's protocol, for its own data sets
+	dvc exp run $(SOURCE) -S filter_reindex.min_ratings=1 -S split.protocol=leave_one_out -S split.num_validation_users=5000 -S evaluation.num_user_sample=null -S sasrec.norm_first=true -S train.loss=gbce -S train.num_negatives=32 -S sasrec.dropout_rate=0.6 -S train.weight_decay=0.1 -S train.lr=0.002 -S train.schedule=cosine -S train.warmup_steps=200 -S train.num_epochs=70
 
 presets: $(VENV)/installed  ## compare the presets and the steps between them on DATA, three seeds each; takes an hour
 	python benchmarks/presets.py $(DATA) $(PRESETS)

@@ -1,10 +1,11 @@
 """Compares each stage with the plain algorithm and with what the machine allows; prints a table, writes it as JSON.
 
-Every figure of a row is measured in this run, ours and the reference in turn, each in a process of its own. Times are
-of the work: Python's start and the imports are left out, on both sides.
+Ours, the reference and the limit of a row are measured in turn, each in a process of its own. Times are of the work:
+Python's start and the imports are left out, on both sides. A run of some rows leaves the other rows of the JSON.
 """
 
 import argparse
+import functools
 import json
 import os
 import platform
@@ -56,6 +57,12 @@ ROWS = [
 CUDA = Row("training step, CUDA graph", "step_cuda", "step_plain")
 
 
+@functools.cache
+def measure_shared(work: str, folder: Path, _run_number: int) -> dict[str, float]:
+    """Return a run's measurement of a reference or a limit, which several rows may share."""
+    return measure(work, folder, portable=False)
+
+
 def measure(work: str, folder: Path, *, portable: bool) -> dict[str, float]:
     """Run measure.py in a process of its own and return what it prints."""
     variables = reproducibility.ALWAYS | (reproducibility.PORTABLE if portable else {})
@@ -76,12 +83,12 @@ def spread(values: list[float]) -> dict[str, float]:
 def compare(row: Row, folder: Path, runs: int) -> dict[str, object]:
     """Measure a row: ours, the reference and the limit in turn, `runs` times."""
     found: dict[str, list[dict[str, float]]] = {"ours": [], "reference": [], "limit": []}
-    for _ in range(runs):
+    for number in range(runs):
         found["ours"].append(measure(row.ours, folder, portable=row.portable))
         if row.reference:
-            found["reference"].append(measure(row.reference, folder, portable=False))
+            found["reference"].append(measure_shared(row.reference, folder, number))
         if row.limit:
-            found["limit"].append(measure(row.limit, folder, portable=False))
+            found["limit"].append(measure_shared(row.limit, folder, number))
     ours = [each["seconds"] for each in found["ours"]]
     result: dict[str, object] = {**asdict(row), "seconds": spread(ours)}
     result["peak_mb"] = max(each["peak_mb"] for each in found["ours"])
@@ -165,6 +172,15 @@ def as_markdown(results: list[dict]) -> str:
     return "\n".join("| " + " | ".join(cells) + " |" for cells in rows)
 
 
+def with_earlier(results: list[dict], path: Path, scale: float) -> list[dict]:
+    """Return `results` and the other rows of the JSON at `path` if of the same scale, in the table's order."""
+    content = json.loads(path.read_text()) if path.is_file() else {}
+    earlier = content["rows"] if content.get("scale") == scale else []
+    by_title = {row["title"]: row for row in [*earlier, *results]}
+    titles = [row.title for row in [*ROWS, CUDA]]
+    return [by_title[title] for title in titles if title in by_title]
+
+
 def gpu() -> str | None:
     """Return the GPU's name; asked in another process, because a child's peak memory starts at that of this one."""
     ask = "import torch; print(torch.cuda.get_device_name() if torch.cuda.is_available() else '')"
@@ -202,6 +218,7 @@ def main() -> None:
             results.append(compare(row, grow(folder) if row.grown else folder, arguments.runs))
     if not gpu():
         print("no CUDA device here: the step on it was not measured", file=sys.stderr)
+    results = with_earlier(results, arguments.output, arguments.scale)
     print(as_markdown(results))
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     content = {"scale": arguments.scale, "runs": arguments.runs, "environment": environment(), "rows": results}

@@ -4,10 +4,11 @@ import json
 import re
 import subprocess
 
-import presets
 import pytest
 from conftest import ROOT
 from ruamel.yaml import YAML
+
+import presets
 
 
 def words_of(text: str) -> list[str]:
@@ -17,23 +18,24 @@ def words_of(text: str) -> list[str]:
     return found[0].split()
 
 
-@pytest.mark.parametrize("name", ["notebook", "default", "best"])
+@pytest.mark.parametrize("name", ["notebook", "default", "best", "published"])
 def test_make_runs_the_preset(name: str) -> None:
     shown = subprocess.run(["make", "-n", name], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert words_of(shown) == presets.command(presets.PRESETS[name])
+    assert words_of(shown) == presets.command(presets.ALL[name])
 
 
-@pytest.mark.parametrize("name", ["notebook", "default", "best"])
-def test_the_readme_shows_the_preset(name: str) -> None:
-    _, _, after = (ROOT / "README.md").read_text().partition(f"make {name} ")
+@pytest.mark.parametrize("name", ["notebook", "default", "best", "published"])
+def test_the_documents_show_the_preset(name: str) -> None:
+    page = "docs/experiments.md" if name == "published" else "README.md"
+    _, _, after = (ROOT / page).read_text().partition(f"make {name} ")
     _, _, line = after.partition("\n")
-    assert words_of(line.replace("\\\n", "")) == presets.command(presets.PRESETS[name])
+    assert words_of(line.replace("\\\n", "")) == presets.command(presets.ALL[name])
 
 
 def test_every_preset_changes_keys_that_exist() -> None:
     params = YAML(typ="safe").load(ROOT / "params.yaml")
     keys = {f"{section}.{key}" for section, values in params.items() for key in values}
-    assert {change.partition("=")[0] for changes in presets.PRESETS.values() for change in changes} <= keys
+    assert {change.partition("=")[0] for changes in presets.ALL.values() for change in changes} <= keys
 
 
 def test_the_average_of_independent_runs_has_a_smaller_half_width() -> None:
