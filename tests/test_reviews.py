@@ -77,6 +77,16 @@ def test_a_value_that_spans_two_lines_is_two_malformed_lines(tmp_path: Path) -> 
     assert [row["line_number"] for row in bad] == [1, 2]
 
 
+@pytest.mark.parametrize("beginning", [b'{"x":\n{},', b'{"x":{}\n,'])
+def test_as_many_values_as_lines_are_no_reviews_where_a_line_does_not_hold_one(
+    tmp_path: Path, beginning: bytes
+) -> None:
+    spanning, two = GOOD.replace(b"{", beginning, 1), GOOD + GOOD
+    good, bad = read(dump_of(tmp_path, GOOD, spanning, two))
+    assert len(good) == 1
+    assert [row["line_number"] for row in bad] == [2, 3, 4]
+
+
 def test_a_line_nested_a_million_deep_is_malformed_and_the_next_one_is_read(tmp_path: Path) -> None:
     for opening, closing in ((b"[", b"]"), (b'{"a":', b"}")):
         deep = GOOD.replace(b'"r"', opening * 1_000_000 + b"1" + closing * 1_000_000)

@@ -73,7 +73,7 @@ def read(path: Path, limits: ParseGzipParams) -> Iterator[tuple[pa.RecordBatch, 
 
 
 def _decompressed(path: Path, max_expansion: int) -> Iterator[bytes]:
-    """Yield what the gzip file holds in blocks of BLOCK_BYTES."""
+    """Yield what the gzip file holds, in blocks of BLOCK_BYTES; raise as `read` does."""
     remedy = "remove it and run `dvc repro` to fetch it again"
     try:
         num_compressed, num_bytes = path.stat().st_size, 0
@@ -99,7 +99,7 @@ def _decompressed(path: Path, max_expansion: int) -> Iterator[bytes]:
 def _whole_lines(blocks: Iterable[bytes], max_line_bytes: int) -> Iterator[bytes]:
     """Yield the lines in blocks, without the line end of a block's last one.
 
-    Of a line that spans blocks and is longer than `max_line_bytes` comes the beginning, still too long, alone.
+    A line longer than `max_line_bytes` may have lost its end, but is still longer.
     """
     begun: list[bytes] = []  # pieces of a line whose end has not been read
     num_begun = 0
@@ -142,7 +142,7 @@ def _parse_at_once(block: bytes, max_line_bytes: int) -> list[Review] | None:
     ends = np.flatnonzero(letters == ord("\n"))
     if (letters[ends - 1] != ord("}")).any() or (letters[ends + 1] != ord("{")).any():
         return None
-    if np.diff(ends, prepend=-1, append=len(block)).max() - 1 > max_line_bytes:
+    if len(block) > max_line_bytes and np.diff(ends, prepend=-1, append=len(block)).max() - 1 > max_line_bytes:
         return None
     try:
         reviews = msgspec.json.Decoder(Review).decode_lines(block)
@@ -163,6 +163,8 @@ def _is_utf8(block: bytes) -> bool:
 
 def _hold_control_characters(ids: pa.StringArray) -> bool:
     letters = np.frombuffer(ids.buffers()[2], np.uint8)
+    if letters.min() >= 0x20 and letters.max() < 0x7F:
+        return False
     beyond_ascii = (letters[:-1] == 0xC2) & (letters[1:] < 0xA0)  # U+0080 to U+009F in UTF-8
     return bool((letters < 0x20).any() or (letters == 0x7F).any() or beyond_ascii.any())
 
