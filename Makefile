@@ -1,9 +1,10 @@
 # The daily commands. PYTHON names the interpreter that makes .venv: make repro PYTHON=python3.12
 PYTHON ?= python3
 VENV := .venv
+FAULTS ?= 20
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: repro test lint verify verify-cpus bench profile goodreads constraints clean
+.PHONY: repro test faults lint verify verify-cpus bench profile goodreads constraints clean
 
 repro: $(VENV)/installed  ## run the pipeline with params.yaml as it is
 	dvc repro
@@ -25,6 +26,9 @@ bench: $(VENV)/installed  ## compare every stage with the plain algorithm, at Go
 
 profile: $(VENV)/installed  ## show where a training step's time goes, by operator
 	python benchmarks/profile_step.py
+
+faults: $(VENV)/installed  ## kill every stage at many moments, fill its disk, and count damaged outputs; takes ten minutes
+	FAULTS=$(FAULTS) python -m pytest -q -s -o timeout=0 tests/test_faults.py
 
 lint: $(VENV)/installed  ## check the style
 	ruff check . && ruff format --check .
