@@ -30,8 +30,8 @@ def read_interactions() -> tuple[sequences.Sequences, np.ndarray, int]:
     user_idx, book_idx = (table[name].to_numpy() for name in ("user_idx", "book_idx"))
     num_readers, num_books = inputs.num_rows(USERS), inputs.num_rows(BOOKS)
     with inputs.reading(INTERACTIONS):
-        steps = np.diff(user_idx, prepend=0)
-        if steps.min() < 0 or steps.max() > 1 or user_idx[-1] != num_readers - 1:
+        steps = np.diff(user_idx, prepend=-1)
+        if steps[0] != 1 or steps.min() < 0 or steps.max() > 1 or user_idx[-1] != num_readers - 1:
             raise ValueError(f"its readers are not the {num_readers} of {USERS}")
         if (book_idx.min(), book_idx.max()) != (1, num_books):
             raise ValueError(f"its books are not the {num_books} of {BOOKS}")

@@ -3,12 +3,14 @@
 import json
 import os
 import random
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from unittest import mock
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -113,6 +115,8 @@ SPECIFIC: list[tuple[Path, Damage, str]] = [
     (split.INTERACTIONS, rows(lambda table: table.rename_columns(["user_idx", "day", "book_idx"])), "timestamp"),
     (split.INTERACTIONS, rows(lambda table: table.slice(0, len(table) // 2)), "its readers are not"),
     (split.INTERACTIONS, rows(lambda table: table.take(np.arange(len(table))[::-1])), "its readers are not"),
+    (split.INTERACTIONS, rows(lambda table: table.filter(pc.field("user_idx") > 0)), "its readers are not"),
+    (split.INTERACTIONS, rows(lambda table: table.filter(pc.field("user_idx") != 3)), "its readers are not"),
     (split.INTERACTIONS, rows(lambda table: table.slice(0, 0)), "cannot be used"),
     (split.USERS, rows(lambda table: table.slice(1)), "its readers are not"),
     (split.BOOKS, rows(lambda table: table.slice(1)), "its books are not"),
@@ -157,7 +161,8 @@ def test_damage_ends_the_stage_with_one_line_that_names_the_file_and_the_remedy(
     before = {file: file.read_bytes() for file in project.rglob("*") if file.is_file()}
     with pytest.raises(SystemExit) as ended:
         errors.run(READ_BY[path])
-    assert str(ended.value).startswith(f"error: {path}: cannot be used: ")
+    assert re.match(r"error: (data|models)/\S+: cannot be used: ", str(ended.value))
+    assert str(path) in str(ended.value)  # first, unless it disagrees with another file
     assert message in str(ended.value)
     assert "\n" not in str(ended.value)
     assert "`chmod -R u+w .dvc/cache && dvc repro` makes it again" in str(ended.value)
