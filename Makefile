@@ -33,7 +33,7 @@ presets: $(VENV)/installed  ## compare the presets and the steps between them on
 test: $(VENV)/installed  ## run the tests
 	python -m pytest
 
-fuzz: $(VENV)/installed  ## try a hundred thousand made-up lines on the parser, others each time; takes a quarter of an hour
+fuzz: $(VENV)/installed  ## try a hundred thousand made-up lines on the parser, others each time; takes some minutes
 	FUZZ_LINES=100000 python -m pytest -q -s tests/test_fuzz.py
 
 verify: $(VENV)/installed  ## check that a clone of HEAD gives what dvc.lock says, twice
