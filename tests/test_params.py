@@ -79,6 +79,8 @@ REFUSED: dict[str, list[object]] = {
     "fetch.demo_users": [0, -1, 1.5],
     "fetch.demo_seed": [-1, 0.5, None],
     "parse_gzip.max_rejected_fraction": [-0.1, 1.1, None],
+    "parse_gzip.max_line_bytes": [999, 1 << 31, 5000.5, None],
+    "parse_gzip.max_expansion": [0, 1.5, None],
     "filter_reindex.min_ratings": [0, -1, 2.5, None],
     "filter_reindex.same_day_order": ["oldest_first", None],
     "split.protocol": ["random", None],
