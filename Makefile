@@ -1,12 +1,13 @@
 # The daily commands. PYTHON names the interpreter that makes .venv: make repro PYTHON=python3.12
 PYTHON ?= python3
 VENV := .venv
+FAULTS ?= 20
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 # What the README compares. DATA is a .json.gz dump; without it, the source that params.yaml names.
 SOURCE = $(if $(DATA),-S fetch.source=file -S fetch.file=$(abspath $(DATA)))
 
-.PHONY: repro test lint verify verify-cpus bench presets profile goodreads notebook default best published constraints clean
+.PHONY: repro test lint verify verify-cpus bench presets profile goodreads notebook default best constraints clean fuzz published faults
 
 repro: $(VENV)/installed  ## run the pipeline with params.yaml as it is
 	dvc repro
@@ -32,6 +33,9 @@ presets: $(VENV)/installed  ## compare the presets and the steps between them on
 test: $(VENV)/installed  ## run the tests
 	python -m pytest
 
+fuzz: $(VENV)/installed  ## try a hundred thousand made-up lines on the parser, others each time; takes some minutes
+	FUZZ_LINES=100000 python -m pytest -q -s tests/test_fuzz.py
+
 verify: $(VENV)/installed  ## check that a clone of HEAD gives what dvc.lock says, twice
 	python checks/verify.py
 
@@ -43,6 +47,9 @@ bench: $(VENV)/installed  ## compare every stage with the plain algorithm, at Go
 
 profile: $(VENV)/installed  ## show where a training step's time goes, by operator
 	python benchmarks/profile_step.py
+
+faults: $(VENV)/installed  ## kill every stage at many moments, fill its disk, and count damaged outputs; takes ten minutes
+	FAULTS=$(FAULTS) python -m pytest -q -s -o timeout=0 tests/test_faults.py
 
 lint: $(VENV)/installed  ## check the style
 	ruff check . && ruff format --check .

@@ -247,8 +247,9 @@ def evaluate() -> Measured:
 
     sasrec, section = params()
     where = device.use("cpu", section.num_threads)
-    model = training.start(holdout.load_training_set(TRAIN), section, sasrec, where).model
-    held_out = holdout.load_held_out(EVALUATION)
+    train = holdout.load_training_set(TRAIN)
+    model = training.start(train, section, sasrec, where).model
+    held_out = holdout.load_held_out(EVALUATION, train)
 
     def evaluate_all() -> None:
         ranking.rank(held_out, scorers.by_model(model))
@@ -267,7 +268,8 @@ def evaluate_plain() -> Measured:
     import reference
     from sasrec import holdout
 
-    train, held_out = holdout.load_training_set(TRAIN), holdout.load_held_out(EVALUATION)
+    train = holdout.load_training_set(TRAIN)
+    held_out = holdout.load_held_out(EVALUATION, train)
     model, _, sasrec, _ = plain_model(train.num_books)
     books = as_arrays(held_out.histories)
     rng = np.random.default_rng(0)
@@ -289,7 +291,9 @@ def pipeline_plain() -> Measured:
         users, books = rows["user_idx"].to_numpy(), rows["book_idx"].to_numpy()
         num_readers = int(users[-1]) + 1
         histories = sequences.from_sorted_rows(users, books, num_readers)
-        held_out = holdout.load_held_out(EVALUATION)  # the plain way to draw it costs too little to matter
+        held_out = holdout.load_held_out(
+            EVALUATION, holdout.load_training_set(TRAIN)
+        )  # the plain way to draw it costs too little to matter
         train = [part for i, part in enumerate(as_arrays(histories)) if i not in set(held_out.users.tolist())]
         model, optimizer, sasrec, section = plain_model(int(books.max()))
         rng = np.random.default_rng(0)

@@ -7,10 +7,9 @@ from sasrec import reproducibility
 
 os.environ.update(reproducibility.environment())  # before torch is imported, which reads them once
 
-import msgspec
 import numpy as np
 
-from sasrec import device, errors, holdout, model, outputs, params, ranking, scorers, train_params
+from sasrec import device, errors, holdout, inputs, model, outputs, params, ranking, scorers, train_params
 
 TRAIN = Path("data/split/train.safetensors")
 EVALUATION = Path("data/split/evaluation.safetensors")
@@ -36,9 +35,13 @@ def main() -> None:
     train = params.load("train", train_params.TrainParams)
     errors.require(TRAIN, EVALUATION, WEIGHTS, CONFIG)
     where = device.use(train.device, train.num_threads)
-    held_out = holdout.load_held_out(EVALUATION)
-    network = model.load(WEIGHTS, msgspec.json.decode(CONFIG.read_bytes(), type=model.Config)).to(where)
     training_set = holdout.load_training_set(TRAIN)
+    held_out = holdout.load_held_out(EVALUATION, training_set)
+    config = model.load_config(CONFIG)
+    with inputs.reading(CONFIG):
+        if config.num_books != training_set.num_books:
+            raise ValueError(f"the model has {config.num_books} books, {TRAIN} {training_set.num_books}")
+    network = model.load(WEIGHTS, config).to(where)
     by_name = {
         "sasrec": scorers.by_model(network, padding=evaluation.padding),
         "popularity": scorers.by_popularity(training_set),

@@ -8,6 +8,7 @@ import msgspec
 from sasrec import demo, download, errors, outputs, params
 
 RAW = Path("data/raw/reviews.json.gz")
+UNFINISHED = Path("data/raw/unfinished")  # downloads, which the next run resumes
 
 
 class FetchParams(msgspec.Struct, frozen=True):
@@ -15,11 +16,11 @@ class FetchParams(msgspec.Struct, frozen=True):
 
     source: Literal["demo", "goodreads", "file"]
     file: str | None  # the dump that source `file` takes
-    gdrive_id: str  # where source `goodreads` looks first
-    mirror_url: str  # and second
+    gdrive_id: Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9_-]+$")]  # where source `goodreads` looks first
+    mirror_url: Annotated[str, msgspec.Meta(pattern="^https?://[^ ]+$")]  # and second
     sha256: Annotated[str, msgspec.Meta(pattern="^[0-9a-fA-F]{64}$")] | None  # when set, other content is refused
-    demo_users: Annotated[int, msgspec.Meta(ge=1)]
-    demo_seed: Annotated[int, msgspec.Meta(ge=0)]
+    demo_users: Annotated[int, msgspec.Meta(ge=1, le=10_000_000)]
+    demo_seed: params.Seed
 
     def __post_init__(self) -> None:
         if self.source == "file" and not self.file:
@@ -33,10 +34,8 @@ def fetch(section: FetchParams, destination: Path) -> None:
         with destination.open("wb") as file:
             demo.write_dump(file, section.demo_users, num_books, section.demo_seed)
     elif section.source == "goodreads":
-        # Another name than that of unfinished outputs, which the next run removes: a download is resumed.
-        received = RAW.with_suffix(".download")
-        download.download([download.DRIVE_URL.format(section.gdrive_id), section.mirror_url], received)
-        received.replace(destination)
+        urls = [download.DRIVE_URL.format(section.gdrive_id), section.mirror_url]
+        download.download(urls, destination, UNFINISHED, section.sha256)
     elif section.file:
         download.check_gzip(Path(section.file))
         download.link_or_copy(Path(section.file), destination)

@@ -4,20 +4,20 @@ from functools import partial
 from pathlib import Path
 
 import ibis
+import pyarrow as pa
 
-from sasrec import errors, interactions, outputs, params
+from sasrec import errors, inputs, interactions, outputs, params
 
 REVIEWS = Path("data/interim/reviews.parquet")
 USERS = Path("data/processed/users.parquet")
 BOOKS = Path("data/processed/books.parquet")
 INTERACTIONS = Path("data/processed/interactions.parquet")
 RATINGS_PER_READER = Path("plots/ratings_per_reader.csv")
+COLUMNS = pa.schema([("user_id", pa.string()), ("timestamp", pa.date32()), ("book_id", pa.string())])
 
 
-def main() -> None:
-    """Read the params and the reviews, write the tables and the distribution of ratings per reader."""
-    section = params.load("filter_reindex", interactions.FilterReindexParams)
-    errors.require(REVIEWS)
+def write_tables(section: interactions.FilterReindexParams) -> None:
+    """Write the tables and the distribution of ratings per reader; raise UserError where no reader is left."""
     engine = ibis.duckdb.connect()
     reviews = engine.read_parquet(REVIEWS, file_row_number=True).rename(position="file_row_number")
     tables = interactions.reindex(reviews, section, store=partial(engine.create_table, temp=True))
@@ -32,6 +32,15 @@ def main() -> None:
     outputs.write_parquet(INTERACTIONS, tables.interactions.to_pyarrow_batches())
     histogram = interactions.ratings_per_reader(reviews).to_pyarrow_batches().read_all()
     outputs.write_csv(RATINGS_PER_READER, histogram.schema.names, zip(*histogram.to_pydict().values(), strict=True))
+
+
+def main() -> None:
+    """Read the params and the reviews, write what comes of them."""
+    section = params.load("filter_reindex", interactions.FilterReindexParams)
+    errors.require(REVIEWS)
+    inputs.check_parquet(REVIEWS, COLUMNS)
+    with inputs.reading(REVIEWS):
+        write_tables(section)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Trains SASRec on a GPU where there is one; measures it on the validation books after each epoch."""
 
 import os
+import re
 import shutil
 import sys
 import time
@@ -66,7 +67,12 @@ def train_epoch(
     steps_per_epoch: int,
     checkpoint_file: Path,
 ) -> None:
-    """Take the steps that the epoch has left, and save the state now and then."""
+    """Take the steps that the epoch has left, and save the state now and then.
+
+    Raises:
+        UserError: training diverges; what was saved before is left.
+
+    """
     taken = len(state.losses) - len(state.curve) * steps_per_epoch
     unread: list[torch.Tensor] = []  # losses still on the device: reading one waits for it
     saved = time.monotonic()
@@ -79,7 +85,9 @@ def train_epoch(
             unread.append(take_step())
             progress.update()
             if number % 10 == 0 or number == steps_per_epoch:
-                state.losses += torch.stack(unread).tolist()
+                latest = torch.stack(unread).tolist()
+                training.require_finite(state, latest)
+                state.losses += latest
                 unread.clear()
                 progress.set_postfix(loss=f"{state.losses[-1]:.3f}")
                 if time.monotonic() - saved > CHECKPOINT_SECONDS:
@@ -148,14 +156,21 @@ def write_outputs(state: training.TrainingState, config: model.Config, keep: str
     outputs.write_csv(VALIDATION_CURVE, ["epoch", HR, NDCG], rows)
 
 
-def main() -> None:
+def is_out_of_memory(error: Exception) -> bool:
+    """Return whether numpy, or PyTorch on any device, could not get the memory that it asked for."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return re.search("(allocate|not enough|out of) memory", str(error)) is not None
+
+
+def train_and_write() -> None:
     """Read the params and the training set; train, validating after each epoch; write what came of it."""
     sasrec = params.load("sasrec", model.SasrecParams)
     section = params.load("train", TrainParams)
     errors.require(TRAIN, VALIDATION)
     where = device.use(section.device, section.num_threads)
     train = holdout.load_training_set(TRAIN)
-    validation = holdout.load_held_out(VALIDATION)
+    validation = holdout.load_held_out(VALIDATION, train)
     steps_per_epoch = train.num_readers // section.batch_size
     if steps_per_epoch == 0:
         raise errors.UserError(
@@ -181,6 +196,19 @@ def main() -> None:
     write_outputs(state, model.Config(train.num_books, sasrec), section.keep)
     outputs.write_json(ENVIRONMENT, device.environment(where))
     shutil.rmtree(CHECKPOINTS)
+
+
+def main() -> None:
+    """Run the stage; name the params that lower the memory where it is too little."""
+    try:
+        train_and_write()
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise errors.UserError(
+            "params.yaml: training needs more memory than there is; lower train.batch_size, sasrec.max_len, "
+            f"sasrec.hidden_units or train.num_negatives ({error})"
+        ) from None
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """What several tests share: small data made by hand, and the ground truth where it is there."""
 
+import functools
 import gzip
 import json
 import os
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 
 from sasrec.holdout import TrainingSet
+from sasrec.reviews import ParseGzipParams
 from sasrec.sequences import Sequences
 from sasrec.train_params import TrainParams
 
@@ -41,11 +43,22 @@ def training_set(histories: Sequences, num_books: int, days: Sequence[int] | Non
     return TrainingSet(histories, days_read.astype(np.int32), len(histories), num_books)
 
 
-def train_params(**changes: object) -> TrainParams:
-    """Section `train` of the committed params.yaml, with changes."""
+@functools.cache
+def committed(section: str) -> dict[str, object]:
+    """A section of the committed params.yaml."""
     from ruamel.yaml import YAML
 
-    return msgspec.convert(YAML(typ="safe").load(ROOT / "params.yaml")["train"] | changes, TrainParams)
+    return YAML(typ="safe").load(ROOT / "params.yaml")[section]
+
+
+def train_params(**changes: object) -> TrainParams:
+    """Section `train` of the committed params.yaml, with changes."""
+    return msgspec.convert(committed("train") | changes, TrainParams)
+
+
+def parse_gzip_params(**changes: object) -> ParseGzipParams:
+    """Section `parse_gzip` of the committed params.yaml, with changes."""
+    return msgspec.convert(committed("parse_gzip") | changes, ParseGzipParams)
 
 
 def as_lists(given: Sequences) -> list[list[int]]:

@@ -128,7 +128,7 @@ def test_a_source_that_cannot_be_had(folder: Path, fetch: dict[str, object], mes
 
 def test_more_batch_than_readers(folder: Path) -> None:
     dump(folder)
-    set_params(folder, evaluation={"num_user_sample": 2, "num_item_sample": 5})
+    set_params(folder, evaluation={"num_user_sample": 2, "num_item_sample": 5, "k": 5})
     run(folder, "parse_gzip", "filter_reindex", "split")
     assert_refused(folder, "train_gpu", "train.batch_size is 128, more than the 6 readers")
 

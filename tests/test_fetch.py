@@ -4,7 +4,9 @@ import gzip
 import hashlib
 import random
 import threading
+import time
 from collections.abc import Callable, Iterator
+from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from sasrec import download
 from sasrec.errors import UserError
 
 DUMP = gzip.compress(random.Random(0).randbytes(3_000_000), mtime=0)
+OTHER_DUMP = gzip.compress(random.Random(1).randbytes(3_000_000), mtime=0)
 QUOTA_PAGE = b"<html><title>Google Drive - Quota exceeded</title></html>"
 Answer = Callable[[BaseHTTPRequestHandler], None]
 
@@ -45,6 +48,47 @@ def gone(handler: BaseHTTPRequestHandler) -> None:
 
 def dropped(handler: BaseHTTPRequestHandler) -> None:
     send(handler, DUMP[: len(DUMP) // 2], Content_Length=str(len(DUMP)))
+
+
+def ignores_ranges(handler: BaseHTTPRequestHandler) -> None:
+    send(handler, DUMP)
+
+
+def announces_more(handler: BaseHTTPRequestHandler) -> None:
+    if handler.headers.get("Range"):
+        send(handler, b"", status=416)
+    else:
+        send(handler, DUMP, Content_Length=str(len(DUMP) + 1000))
+
+
+def announces_less(handler: BaseHTTPRequestHandler) -> None:
+    send(handler, DUMP, Content_Length=str(len(DUMP) - 1000))
+
+
+def damaged(handler: BaseHTTPRequestHandler) -> None:
+    send(handler, DUMP[:1_000_000] + bytes(100) + DUMP[1_000_100:])
+
+
+def other_content(handler: BaseHTTPRequestHandler) -> None:
+    send(handler, OTHER_DUMP)
+
+
+def stalls(handler: BaseHTTPRequestHandler) -> None:
+    send(handler, DUMP[:100_000], Content_Length=str(len(DUMP)))
+    threading.Event().wait(1.0)
+
+
+def redirects(to: str) -> Answer:
+    return lambda handler: send(handler, b"", status=302, Location=to)
+
+
+def busy(status: int, retry_after: str | None = None) -> Answer:
+    headers = {} if retry_after is None else {"Retry_After": retry_after}
+    return lambda handler: send(handler, b"", status, **headers)
+
+
+def busy_for_a_minute(handler: BaseHTTPRequestHandler) -> None:
+    send(handler, b"", status=429, Retry_After=formatdate(time.time() + 60, usegmt=True))
 
 
 @pytest.fixture
@@ -108,7 +152,7 @@ def test_a_quota_page_with_status_200_sends_us_to_the_mirror(
 
 def test_a_dropped_download_goes_on_where_it_stopped(folder: Path, serve: Callable) -> None:
     address, log = serve(dump=[dropped, whole])
-    download.download([f"{address}/dump"], folder / "dump.json.gz")
+    download.download([f"{address}/dump"], folder / "dump.json.gz", folder / "unfinished")
     assert (folder / "dump.json.gz").read_bytes() == DUMP
     assert [entry.split("=")[0] for entry in log] == ["dump all", "dump bytes"]
     assert int(log[1].strip("-").split("=")[1]) > len(DUMP) // 4
@@ -120,16 +164,118 @@ def test_a_download_that_an_earlier_run_began_is_resumed(
     address, log = serve(dump=[dropped, whole])
     monkeypatch.setattr(download, "RETRIES", 0)
     with pytest.raises(UserError, match="could not be downloaded"):
-        download.download([f"{address}/dump"], folder / "dump.json.gz")
-    download.download([f"{address}/dump"], folder / "dump.json.gz")
+        download.download([f"{address}/dump"], folder / "dump.json.gz", folder / "unfinished")
+    download.download([f"{address}/dump"], folder / "dump.json.gz", folder / "unfinished")
     assert (folder / "dump.json.gz").read_bytes() == DUMP
     assert log[-1].startswith("dump bytes=")
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        (quota, "sent a page"),
+        (gone, "404"),
+        (damaged, "damaged or incomplete"),
+        (announces_less, "damaged or incomplete"),
+        (announces_more, "did not honor the requested byte range"),
+        (other_content, "correct the key, set it to null, or get the right file"),
+        (stalls, "timed out"),
+        (redirects("file:///etc/hostname"), "No connection adapters"),
+        (redirects("ftp://127.0.0.1/dump"), "No connection adapters"),
+        (busy(503), "503"),
+    ],
+)
+def test_what_is_not_the_dump_never_gets_its_name_and_is_in_nobodys_way(
+    folder: Path, serve: Callable, monkeypatch: pytest.MonkeyPatch, bad: Answer, reason: str
+) -> None:
+    monkeypatch.setattr(download, "RETRIES", 3)
+    monkeypatch.setattr(download, "TIMEOUT_SECONDS", 0.3)
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    answers = [bad]
+    address, _ = serve(dump=answers, mirror=[whole])
+    there, unfinished = folder / "dump.json.gz", folder / "unfinished"
+    digest = hashlib.sha256(DUMP).hexdigest()
+    with pytest.raises(UserError, match=reason):
+        download.download([f"{address}/dump"], there, unfinished, digest)
+    assert not there.exists()
+    download.download([f"{address}/dump", f"{address}/mirror"], there, unfinished, digest)
+    assert there.read_bytes() == DUMP
+    there.unlink()
+    answers[:] = [whole]
+    download.download([f"{address}/dump"], there, unfinished, digest)
+    assert there.read_bytes() == DUMP
+    assert [path.name for path in folder.iterdir() if path.name != "data"] == ["dump.json.gz"]
+
+
+def test_a_server_that_ignores_ranges_is_asked_for_everything(
+    folder: Path, serve: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    address, log = serve(dump=[dropped, ignores_ranges])
+    download.download([f"{address}/dump"], folder / "dump.json.gz", folder / "unfinished")
+    assert (folder / "dump.json.gz").read_bytes() == DUMP
+    assert log[-1] == "dump all"
+    assert len(log) == 5  # all, the rest; all, the rest: it cannot; all
+
+
+def test_bytes_of_two_addresses_are_never_put_together(
+    folder: Path, serve: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download, "RETRIES", 0)
+    address, log = serve(drive=[dropped], mirror=[other_content])
+    download.download([f"{address}/drive", f"{address}/mirror"], folder / "dump.json.gz", folder / "unfinished")
+    assert (folder / "dump.json.gz").read_bytes() == OTHER_DUMP
+    assert log == ["drive all", "mirror all"]
+
+
+@pytest.mark.parametrize(
+    ("answers", "expected"),
+    [
+        ([busy(503, "7"), busy(429, "3")], [7, 3]),
+        ([busy_for_a_minute], [pytest.approx(60, abs=10)]),
+        ([busy(503), busy(503), busy(429)], [1, 2, 4]),
+        ([busy(503, "soon"), busy(503, "-1")], [1, 2]),
+    ],
+)
+def test_a_busy_server_is_given_the_time_it_asks_for(
+    folder: Path,
+    serve: Callable,
+    monkeypatch: pytest.MonkeyPatch,
+    answers: list[Answer],
+    expected: list[object],
+) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr(time, "sleep", waited.append)
+    address, log = serve(dump=[*answers, whole])
+    download.download([f"{address}/dump"], folder / "dump.json.gz", folder / "unfinished")
+    assert (folder / "dump.json.gz").read_bytes() == DUMP
+    assert waited == expected
+    assert log == ["dump all"] * (len(answers) + 1)
+
+
+def test_a_server_that_is_busy_for_long_is_left_for_the_next(
+    folder: Path, serve: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("it waits"))
+    address, log = serve(dump=[busy(503, "86400")], mirror=[whole])
+    download.download([f"{address}/dump", f"{address}/mirror"], folder / "dump.json.gz", folder / "unfinished")
+    assert log == ["dump all", "mirror all"]
+
+
+def test_a_server_that_is_busy_while_resuming_costs_no_byte(
+    folder: Path, serve: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    address, log = serve(dump=[dropped, busy(503), busy(503), whole])
+    download.download([f"{address}/dump"], folder / "dump.json.gz", folder / "unfinished")
+    assert (folder / "dump.json.gz").read_bytes() == DUMP
+    assert log[-1].startswith("dump bytes=1")
 
 
 def test_when_all_fails_the_message_says_how_to_do_it_by_hand(folder: Path, serve: Callable) -> None:
     address, _ = serve(drive=[quota], mirror=[gone])
     with pytest.raises(UserError) as caught:
-        download.download([f"{address}/drive", f"{address}/mirror"], folder / "dump.json.gz")
+        download.download([f"{address}/drive", f"{address}/mirror"], folder / "dump.json.gz", folder / "unfinished")
     message = str(caught.value)
     assert f"{address}/drive: sent a page" in message
     assert f"{address}/mirror: 404" in message

@@ -9,6 +9,7 @@ import ibis
 import numpy as np
 import pyarrow as pa
 import pytest
+from conftest import parse_gzip_params
 
 from sasrec import reviews
 from sasrec.interactions import FilterReindexParams, Tables, ratings_per_reader, reindex
@@ -67,7 +68,8 @@ def test_ratings_per_reader_counts_every_reader_of_the_dump_in_growing_ranges() 
 
 def ground_truth(shared: Path, name: str, order: str) -> tuple[dict, pa.Table, Tables]:
     folder = "golden" if name == "ties" else "data"
-    parsed = pa.Table.from_batches([good for good, _ in reviews.read(shared / folder / f"{name}.json.gz")])
+    batches = reviews.read(shared / folder / f"{name}.json.gz", parse_gzip_params())
+    parsed = pa.Table.from_batches([good for good, _ in batches])
     table = ibis.memtable(parsed.append_column("position", pa.array(range(len(parsed)))))
     truth = json.loads((shared / "golden" / f"{name}.json").read_text())
     return truth, parsed, reindex(table, FilterReindexParams(10, order))

@@ -1,4 +1,9 @@
+import errno
+import inspect
+import os
+import sys
 from pathlib import Path
+from types import FrameType
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -25,6 +30,52 @@ def test_what_a_killed_run_left_is_no_obstacle(tmp_path: Path) -> None:
         partial.write_text("whole")
     assert (tmp_path / "file.txt").read_text() == "whole"
     assert not left.exists()
+
+
+def test_a_run_that_ends_at_any_line_leaves_the_old_or_the_new_content(tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+    outputs.write_json(path, "old")
+    seen: list[str] = []
+
+    def note(frame: FrameType, _event: str, _argument: object) -> object:
+        if frame.f_code.co_filename == inspect.getfile(outputs):
+            seen.append(path.read_text())
+            return note
+        return None
+
+    sys.settrace(note)
+    try:
+        outputs.write_json(path, "new" * 100_000)
+    finally:
+        sys.settrace(None)
+    assert len(seen) > 15
+    assert seen == sorted(seen, reverse=True)  # the old content, from some line on the new
+    assert set(seen) == {'"old"\n', f'"{"new" * 100_000}"\n'}
+
+
+def test_content_and_name_are_flushed_to_disk_in_that_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flushed: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: flushed.append(os.fstat(descriptor).st_ino))
+    outputs.write_json(tmp_path / "file.txt", 1)
+    assert flushed == [(tmp_path / "file.txt").stat().st_ino, tmp_path.stat().st_ino]
+
+
+def test_two_runs_at_once_do_not_mix_their_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file.txt"
+    with pytest.raises(FileNotFoundError), outputs.whole(path) as partial, partial.open("w") as file:
+        file.write("half")
+        file.flush()
+        monkeypatch.setattr(os, "getpid", lambda: 1)
+        outputs.write_json(path, "of the other run")
+    assert path.read_text() == '"of the other run"\n'
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("filename", [None, "what it reads"])
+def test_a_full_disk_names_the_output(tmp_path: Path, filename: str | None) -> None:
+    with pytest.raises(OSError, match="No space") as caught, outputs.whole(tmp_path / "file.txt"):
+        raise OSError(errno.ENOSPC, "No space left on device", filename)
+    assert caught.value.filename == str(tmp_path / "file.txt")
 
 
 def test_parquet_bytes_depend_on_the_rows_and_not_on_the_batches(

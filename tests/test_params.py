@@ -1,9 +1,13 @@
+import math
 from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
 import pytest
+from conftest import ROOT, set_params
+from ruamel.yaml import YAML
 
+from fetch import FetchParams
 from sasrec import holdout, interactions, model, params, reviews
 from sasrec.errors import UserError
 from sasrec.train_params import TrainParams
@@ -55,7 +59,8 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         params.load("oven", Oven, tmp_path / "params.yaml")
 
 
-SECTIONS = {
+SECTIONS: dict[str, type[msgspec.Struct]] = {
+    "fetch": FetchParams,
     "parse_gzip": reviews.ParseGzipParams,
     "filter_reindex": interactions.FilterReindexParams,
     "split": holdout.SplitParams,
@@ -63,33 +68,116 @@ SECTIONS = {
     "sasrec": model.SasrecParams,
     "train": TrainParams,
 }
+COMMITTED = YAML(typ="safe").load(ROOT / "params.yaml")
+
+REFUSED: dict[str, list[object]] = {
+    "fetch.source": ["files", None, True],
+    "fetch.file": [5, ["a.json.gz"]],
+    "fetch.gdrive_id": ["../id", "a b", "", None],
+    "fetch.mirror_url": ["ftp://mirror/dump", "file:///dump", "/dump", "https://", None],
+    "fetch.sha256": ["abc", "g" * 64, 0],
+    "fetch.demo_users": [0, -1, 1.5],
+    "fetch.demo_seed": [-1, 0.5, None],
+    "parse_gzip.max_rejected_fraction": [-0.1, 1.1, None],
+    "parse_gzip.max_line_bytes": [999, 1 << 31, 5000.5, None],
+    "parse_gzip.max_expansion": [0, 1.5, None],
+    "filter_reindex.min_ratings": [0, -1, 2.5, None],
+    "filter_reindex.same_day_order": ["oldest_first", None],
+    "split.protocol": ["random", None],
+    "split.cutoff": ["31.12.2016", "2016-13-01", 2016],
+    "split.seed": [-1, 0.5, None],
+    "split.num_validation_users": [0, -5, None],
+    "evaluation.num_user_sample": [0, -5, 2.5],
+    "evaluation.num_item_sample": [0, -5, 2.5, None],
+    "evaluation.k": [0, -1, 2.5, None],
+    "evaluation.padding": ["left", 1, None],
+    "sasrec.max_len": [0, -1, None],
+    "sasrec.hidden_units": [0, -1, 2.5, None],
+    "sasrec.num_heads": [0, -1, None],
+    "sasrec.num_layers": [-1, 2.5, None],
+    "sasrec.dropout_rate": [-0.1, 1, None],
+    "sasrec.norm_first": ["true", 0, None],
+    "sasrec.init_std": [0, -0.02, None],
+    "train.loss": ["bpr", None],
+    "train.num_negatives": [0, -1, 1.5, None],
+    "train.negatives": ["popular", None],
+    "train.gbce_t": [-0.1, 1.1, None],
+    "train.window": ["first", None],
+    "train.lr": [0, -0.001, 2, None],
+    "train.warmup_steps": [-1, 0.5, None],
+    "train.schedule": ["linear", None],
+    "train.weight_decay": [-0.1, None],
+    "train.clip_norm": [0, -1],
+    "train.batch_size": [0, -1, 1.5, None],
+    "train.num_epochs": [0, -1, 1.5, None],
+    "train.keep": ["first", None],
+    "train.patience": [0, -1, 1.5],
+    "train.seed": [-1, 0.5, None],
+    "train.device": ["gpu", None],
+    "train.num_threads": [0, -1, None],
+    "train.reproducibility": ["exact", None],
+    "train.precision": ["float16", None],
+}
+NUMBERS = {f"{section}.{key}" for section, keys in COMMITTED.items() for key in keys if type(keys[key]) in (int, float)}
+NUMBERS |= {"train.clip_norm", "train.patience"}  # null, if not set
+NO_NUMBERS = [True, math.nan, math.inf, 10**30, "10", [10]]
+
+
+def load_with(tmp_path: Path, key: str, value: object) -> msgspec.Struct:
+    """The section of `key` of the committed params, with another value there."""
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    section, name = key.split(".")
+    set_params(tmp_path, **{section: {name: value}})
+    return params.load(section, SECTIONS[section], tmp_path / "params.yaml")
+
+
+def test_every_key_has_values_that_are_refused() -> None:
+    assert list(REFUSED) == [f"{section}.{key}" for section, keys in COMMITTED.items() for key in keys]
 
 
 @pytest.mark.parametrize(("section", "struct"), SECTIONS.items())
 def test_the_committed_params_are_valid(section: str, struct: type[msgspec.Struct]) -> None:
-    assert params.load(section, struct, Path(__file__).parent.parent / "params.yaml")
+    assert params.load(section, struct, ROOT / "params.yaml")
 
 
 @pytest.mark.parametrize(
-    ("section", "struct", "key", "value", "message"),
+    ("key", "value"),
+    [(key, value) for key, values in REFUSED.items() for value in values]
+    + [(key, value) for key in sorted(NUMBERS) for value in NO_NUMBERS],
+)
+def test_a_value_that_makes_no_sense_is_refused_with_its_key_and_line(tmp_path: Path, key: str, value: object) -> None:
+    with pytest.raises(UserError, match=rf"params.yaml:\d+: {key} is "):
+        load_with(tmp_path, key, value)
+
+
+@pytest.mark.parametrize("key", REFUSED)
+def test_a_misspelt_key_is_named_with_the_right_one(tmp_path: Path, key: str) -> None:
+    section, name = key.split(".")
+    with pytest.raises(UserError, match=rf"params.yaml:\d+: unknown key {key}x; did you mean {key}\?"):
+        load_with(tmp_path, f"{section}.{name}x", 1)
+
+
+def test_a_misspelt_section_is_named(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text().replace("\ntrain:", "\ntrian:"))
+    with pytest.raises(UserError, match=r"section train is missing; is trian meant to be it\?"):
+        params.load("train", TrainParams, tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
     [
-        ("sasrec", model.SasrecParams, "num_heads", 3, "num_heads is 3, which does not divide sasrec.hidden_units, 50"),
-        ("train", TrainParams, "loss", "bpr", "train.loss is 'bpr': choose one of bce, gbce, sampled_softmax, softmax"),
-        (
-            "train",
-            TrainParams,
-            "negatives",
-            "in_batch",
-            "train.negatives is in_batch, which train.loss bce cannot take",
-        ),
+        ("sasrec.num_heads", 3, "sasrec.num_heads is 3, which does not divide sasrec.hidden_units, 50"),
+        ("train.loss", "bpr", "train.loss is 'bpr': choose one of bce, gbce, sampled_softmax, softmax"),
+        ("train.negatives", "in_batch", "train.negatives is in_batch, which train.loss bce cannot take"),
+        ("evaluation.k", 102, "evaluation.k is 102, but only 101 books are ranked"),
+        ("evaluation.num_item_sample", 8, "evaluation.k is 10, but only 9 books are ranked"),
+        ("fetch.source", "file", "fetch.source is file, but fetch.file is null"),
     ],
 )
-def test_what_cannot_be_built_is_refused(
-    tmp_path: Path, section: str, struct: type[msgspec.Struct], key: str, value: object, message: str
-) -> None:
-    from conftest import ROOT, set_params
-
-    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
-    set_params(tmp_path, **{section: {key: value}})
+def test_what_does_not_go_together_is_refused(tmp_path: Path, key: str, value: object, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        params.load(section, struct, tmp_path / "params.yaml")
+        load_with(tmp_path, key, value)
+
+
+def test_the_cutoff_may_be_the_whole_list(tmp_path: Path) -> None:
+    assert load_with(tmp_path, "evaluation.k", 101).k == 101

@@ -1,19 +1,27 @@
 import datetime
 import gzip
 import json
+import queue
+import shutil
+import subprocess
+import sys
+import threading
 import zlib
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from conftest import review, write_dump
+from conftest import ROOT, parse_gzip_params, review, set_params, write_dump
+from isal import igzip_threaded
 
+import parse_gzip
 from sasrec import reviews
 from sasrec.errors import UserError
 
 
-def read(path: Path) -> tuple[list[dict], list[dict]]:
-    good, bad = zip(*reviews.read(path), strict=True)
+def read(path: Path, **limits: object) -> tuple[list[dict], list[dict]]:
+    good, bad = zip(*reviews.read(path, parse_gzip_params(**limits)), strict=True)
     return pa.Table.from_batches(good).to_pylist(), pa.Table.from_batches(bad).to_pylist()
 
 
@@ -45,6 +53,14 @@ def test_a_line_keeps_user_day_book_and_rating(tmp_path: Path) -> None:
         (GOOD.replace(b'"rating": 3', b'"rating": 6'), "Expected `int` <= 5 - at `$.rating`"),
         (GOOD.replace(b'"user_id"', b'"reader"'), "Object missing required field `user_id`"),
         (GOOD.replace(b'"u"', b'"\xff"'), "'utf-8' codec can't decode byte 0xff"),
+        (GOOD.replace(b"word", b"\xff"), "'utf-8' codec can't decode byte 0xff"),
+        (GOOD.replace(b"word", b"\\ud800"), "JSON is malformed: unexpected end"),
+        (GOOD.replace(b'"r"', b"NaN"), "JSON is malformed: invalid character"),
+        (b"\xef\xbb\xbf" + GOOD, "JSON is malformed: invalid character (byte 0)"),
+        (GOOD.replace(b'"u"', b'"u\\u0000"'), "Control character - at `$.user_id`"),
+        (GOOD.replace(b'"b"', b'"\x7f"'), "Control character - at `$.book_id`"),
+        (GOOD.replace(b'"b"', '"\x9f"'.encode()), "Control character - at `$.book_id`"),
+        (GOOD.replace(b'"b"', b'"' + b"b" * 256 + b'"'), "Expected `str` of length <= 255 - at `$.book_id`"),
     ],
 )
 def test_a_malformed_line_is_kept_with_its_number_and_reason(tmp_path: Path, line: bytes, reason: str) -> None:
@@ -59,6 +75,41 @@ def test_a_value_that_spans_two_lines_is_two_malformed_lines(tmp_path: Path) -> 
     good, bad = read(dump_of(tmp_path, GOOD.replace(b", ", b",\n", 1)))
     assert good == []
     assert [row["line_number"] for row in bad] == [1, 2]
+
+
+@pytest.mark.parametrize("beginning", [b'{"x":\n{},', b'{"x":{}\n,'])
+def test_as_many_values_as_lines_are_no_reviews_where_a_line_does_not_hold_one(
+    tmp_path: Path, beginning: bytes
+) -> None:
+    spanning, two = GOOD.replace(b"{", beginning, 1), GOOD + GOOD
+    good, bad = read(dump_of(tmp_path, GOOD, spanning, two))
+    assert len(good) == 1
+    assert [row["line_number"] for row in bad] == [2, 3, 4]
+
+
+def test_a_line_nested_a_million_deep_is_malformed_and_the_next_one_is_read(tmp_path: Path) -> None:
+    for opening, closing in ((b"[", b"]"), (b'{"a":', b"}")):
+        deep = GOOD.replace(b'"r"', opening * 1_000_000 + b"1" + closing * 1_000_000)
+        good, bad = read(dump_of(tmp_path, GOOD, deep, GOOD))
+        assert (len(good), [row["line_number"] for row in bad]) == (2, [2])
+
+
+def test_a_line_nested_500_deep_is_read(tmp_path: Path) -> None:
+    assert len(read(dump_of(tmp_path, GOOD.replace(b'"r"', b"[" * 499 + b"]" * 499)))[0]) == 1
+
+
+@pytest.mark.parametrize("block_bytes", [1, 64, 1 << 20])
+def test_a_line_of_more_than_the_allowed_bytes_is_malformed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block_bytes: int
+) -> None:
+    monkeypatch.setattr(reviews, "BLOCK_BYTES", block_bytes)
+    longest, longer = (GOOD.replace(b"word", "é".encode() * number) for number in (500, 501))
+    path = dump_of(tmp_path, longest, longer, longest, longer * 3, longer, end=b"")
+    good, bad = read(path, max_line_bytes=len(longest))
+    assert len(good) == 2
+    assert [row["line_number"] for row in bad] == [2, 4, 5]
+    assert {row["reason"] for row in bad} == {f"longer than parse_gzip.max_line_bytes, {len(longest)}"}
+    assert {row["text"] for row in bad} == {longer.decode()[:200]}
 
 
 def test_the_last_line_needs_no_newline(tmp_path: Path) -> None:
@@ -79,6 +130,68 @@ def test_several_gzip_members_are_one_dump(tmp_path: Path) -> None:
     assert len(read(path)[0]) == 2
 
 
+def test_the_rest_of_a_dump_is_read_though_the_reader_gave_up_waiting_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread that inflates may put the rest down, and end, just after the reader's wait timed out."""
+
+    class Queue(queue.Queue):
+        def get(self, block: bool = True, timeout: float | None = None) -> bytes:
+            if timeout and not hasattr(self, "gave_up"):
+                self.gave_up = True
+                others = set(threading.enumerate()) - before
+                for thread in others:
+                    thread.join()
+                raise queue.Empty
+            return super().get(block, timeout)
+
+    before = set(threading.enumerate())
+    monkeypatch.setattr(igzip_threaded.queue, "Queue", Queue)
+    assert len(read(dump_of(tmp_path, *[GOOD] * 100))[0]) == 100
+
+
+def test_a_small_file_that_expands_a_thousandfold_is_refused(tmp_path: Path) -> None:
+    path = dump_of(tmp_path, b"x" * (65 << 20))
+    size = path.stat().st_size
+    message = f"dump.json.gz: {size} bytes of gzip expand to .* raise parse_gzip.max_expansion in params.yaml, now 200"
+    with pytest.raises(UserError, match=message):
+        read(path)
+    assert len(read(path, max_expansion=1100)[1]) == 1
+
+
+def test_a_file_that_expands_to_less_than_64_mib_is_read_whatever_the_limit(tmp_path: Path) -> None:
+    assert len(read(dump_of(tmp_path, b"x" * (63 << 20)), max_expansion=1)[1]) == 1
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    (tmp_path / parse_gzip.RAW).parent.mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def peak_bytes_of_the_stage(folder: Path) -> tuple[int, str]:
+    """Return the largest memory of a run of the stage, and its error.
+
+    A process starts with its parent's peak as its own, so it is started by a small one.
+    """
+    measure = "import resource, subprocess, sys; subprocess.run(sys.argv[1:]); print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+    command = [sys.executable, "-c", measure, sys.executable, str(ROOT / "stages/parse_gzip.py")]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+    return int(done.stdout) * (1 if sys.platform == "darwin" else 1024), done.stderr
+
+
+def test_a_line_of_200_mb_is_rejected_in_bounded_memory(folder: Path) -> None:
+    dump_of(folder / parse_gzip.RAW.parent, GOOD, b"x" * 200_000_000, GOOD).rename(parse_gzip.RAW)
+    set_params(folder, parse_gzip={"max_expansion": 2000, "max_rejected_fraction": 0.5})
+    peak, error = peak_bytes_of_the_stage(folder)
+    assert (error, pq.read_table(parse_gzip.REVIEWS).num_rows) == ("", 2)
+    [row] = pq.read_table(parse_gzip.REJECTED).to_pylist()
+    assert (row["line_number"], row["text"]) == (2, "x" * 200)
+    assert peak < 300_000_000
+
+
 WHOLE = gzip.compress(b"\n".join([GOOD] * 1000), mtime=0)
 
 
@@ -97,3 +210,78 @@ def test_a_damaged_dump_is_named_with_the_remedy(tmp_path: Path, content: bytes,
     path.write_bytes(content)
     with pytest.raises(UserError, match=message):
         read(path)
+
+
+SHORT = json.dumps(review()).encode()
+FIRST, SECOND = (gzip.compress(part, mtime=0) for part in (SHORT + b"\n" + SHORT[:9], SHORT[9:] + b"\n" + SHORT))
+
+
+def outcome(content: bytes) -> list[int] | str:
+    """Run the stage; return the numbers of its rows, or what it says, having left no file behind."""
+    parse_gzip.RAW.write_bytes(content)
+    shutil.rmtree(parse_gzip.REVIEWS.parent, ignore_errors=True)
+    try:
+        parse_gzip.main()
+    except UserError as error:
+        assert list(parse_gzip.REVIEWS.parent.iterdir()) == []
+        return str(error)
+    return [pq.read_table(path).num_rows for path in (parse_gzip.REVIEWS, parse_gzip.REJECTED)]
+
+
+def test_a_dump_cut_off_anywhere_is_refused_and_nothing_is_written(folder: Path) -> None:
+    set_params(folder, parse_gzip={"max_rejected_fraction": 0.5})
+    whole = FIRST + SECOND
+    outcomes = {num_bytes: outcome(whole[:num_bytes]) for num_bytes in range(1, len(whole) + 1)}
+    assert outcomes.pop(len(whole)) == [3, 0]
+    assert outcomes.pop(len(FIRST)) == [1, 1]  # a whole gzip file, whose last line is cut off
+    assert {said.split(";")[0] for said in outcomes.values()} == {
+        f"{parse_gzip.RAW}: the gzip data end too early or with garbage"
+    }
+
+
+def test_a_dump_with_any_bit_flipped_is_refused_or_read_whole(tmp_path: Path) -> None:
+    path = tmp_path / "dump.json.gz"
+    whole = FIRST + SECOND
+    num_read = 0
+    for bit in range(8 * len(whole)):
+        damaged = bytearray(whole)
+        damaged[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        try:
+            rows = [len(rows) for rows in read(path)]
+        except UserError as error:
+            assert "dump.json.gz: " in str(error)
+        else:
+            assert rows == [3, 0]
+            num_read += 1
+    assert num_read < 2 * 8 * 8  # a header's flags, time and system, and the bits that fill a last byte
+
+
+@pytest.mark.parametrize(
+    ("content", "rows"),
+    [
+        (gzip.compress(b"") + FIRST + SECOND + gzip.compress(b""), [3, 0]),
+        (FIRST + SECOND + b"\0" * 100, [3, 0]),  # padding, as tapes have it
+        (FIRST + b"\0" * 100 + SECOND, [3, 0]),
+        (FIRST[:3] + b"\x08" + FIRST[4:10] + b"name\0" + FIRST[10:] + SECOND, [3, 0]),
+    ],
+)
+def test_members_padding_and_a_name_in_the_header_lose_no_line(folder: Path, content: bytes, rows: list[int]) -> None:
+    assert outcome(content) == rows
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (FIRST + SECOND + b"garbage", "end too early or with garbage"),
+        (FIRST + SECOND + b"\n", "end too early or with garbage"),
+        (FIRST + SECOND + FIRST[:1], "end too early or with garbage"),
+        (FIRST + SHORT, "Not a gzipped file"),
+        (FIRST[:-8] + SECOND[-8:-4] + FIRST[-4:] + SECOND, "CRC check failed"),
+        (FIRST[:-4] + (999).to_bytes(4, "little") + SECOND, "Incorrect length of data"),
+        (FIRST + SECOND[:-4] + (999).to_bytes(4, "little"), "Incorrect length of data"),
+        (FIRST + SECOND[:10] + b"\xff" * 20, "not intact gzip"),
+    ],
+)
+def test_what_is_wrong_with_a_member_is_said(folder: Path, content: bytes, message: str) -> None:
+    assert message in outcome(content)

@@ -3,26 +3,36 @@
 import hashlib
 import shutil
 import sys
+import time
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import gdown
 import requests
 from gdown.exceptions import DownloadError, FileURLRetrievalError
+from isal import igzip
+from urllib3.exceptions import InvalidHeader
+from urllib3.util import Retry
 
 from sasrec.errors import UserError
 
 DRIVE_URL = "https://drive.google.com/uc?id={}"
 GZIP_MAGIC = b"\x1f\x8b"
+BLOCK_BYTES = 1 << 20
 RETRIES = 5  # of each address, with back-off
 TIMEOUT_SECONDS = 60.0  # without a byte
+BUSY = (429, 503)  # Too Many Requests, Service Unavailable
+LONGEST_WAIT_SECONDS = 120.0  # for a busy server; one that asks for more counts as a failure
 
 
-def download(urls: Sequence[str], destination: Path) -> None:
-    """Download the first of `urls` that serves a gzip file to `destination`.
+def download(urls: Sequence[str], destination: Path, unfinished: Path, sha256: str | None = None) -> None:
+    """Download the first of `urls` that serves the dump, intact, to `destination`.
 
-    An interrupted download goes on where it stopped, in this call or the next. Google Drive answers with a web page,
-    status 200, when its quota is used up: that counts as a failure of that address.
+    What has been received lies in the folder `unfinished`, apart for each address, so that no file is put together from
+    two. An interrupted download goes on where it stopped, in this call or the next. Google Drive answers with a web
+    page, status 200, when its quota is used up: what is no gzip file, is not whole or has another digest counts as a
+    failure of its address, and is removed, so that the next call starts anew.
 
     Raises:
         UserError: no address served the dump.
@@ -31,6 +41,35 @@ def download(urls: Sequence[str], destination: Path) -> None:
     failures = []
     for url in urls:
         print(f"downloading {url}", file=sys.stderr)
+        folder = unfinished / hashlib.sha256(url.encode()).hexdigest()[:8]
+        try:
+            _receive(url, folder / "dump")
+            check_intact(folder / "dump")
+            if sha256 is not None:
+                check_sha256(folder / "dump", sha256)
+        except UserError as error:
+            failures.append(f"{url}: {error}")
+            shutil.rmtree(folder)
+        except FileURLRetrievalError:
+            failures.append(f"{url}: Google Drive refused (its daily quota may be used up)")
+        except (DownloadError, requests.RequestException) as error:
+            failures.append(f"{url}: {error}")
+        else:
+            (folder / "dump").replace(destination)
+            shutil.rmtree(unfinished)
+            return
+    raise UserError(
+        f"the dump could not be downloaded. Tried {'; '.join(failures)}. Run `dvc repro` again later, or download "
+        f"{urls[-1]} with a browser, put the file anywhere, and in params.yaml set fetch.source to file and fetch.file "
+        "to its path"
+    )
+
+
+def _receive(url: str, destination: Path) -> None:
+    """Download `url` with gdown, which resumes, and retries what the network spoils; retry what the server refuses."""
+    num_refused = 0
+    for attempt in range(RETRIES + 1):
+        destination.parent.mkdir(parents=True, exist_ok=True)
         try:
             gdown.download(
                 url,
@@ -41,21 +80,43 @@ def download(urls: Sequence[str], destination: Path) -> None:
                 retries=RETRIES,
                 timeout=TIMEOUT_SECONDS,
             )
-            check_gzip(destination)
-        except UserError:
-            failures.append(f"{url}: sent a page or an empty file instead of the dump")
-            destination.unlink(missing_ok=True)
-        except FileURLRetrievalError:
-            failures.append(f"{url}: Google Drive refused (its daily quota may be used up)")
-        except (DownloadError, requests.RequestException) as error:
-            failures.append(f"{url}: {error}")
+        except requests.HTTPError as error:
+            seconds = _seconds_to_wait(error.response, attempt)
+            if error.response.status_code not in BUSY or seconds > LONGEST_WAIT_SECONDS or attempt == RETRIES:
+                raise
+            print(f"{url}: busy, asking again in {seconds:.0f} s", file=sys.stderr)
+            time.sleep(seconds)
+        except DownloadError as error:
+            is_of_network = isinstance(error.__cause__, requests.RequestException)
+            if is_of_network or isinstance(error, FileURLRetrievalError) or attempt == RETRIES or num_refused == 2:
+                raise
+            num_refused += 1
+            if num_refused == 2:  # once it may have been busy; now it cannot go on from what there is: start anew
+                shutil.rmtree(destination.parent)
         else:
             return
-    raise UserError(
-        f"the dump could not be downloaded. Tried {'; '.join(failures)}. Run `dvc repro` again later, or download "
-        f"{urls[-1]} with a browser, put the file anywhere, and in params.yaml set fetch.source to file and fetch.file "
-        "to its path"
-    )
+
+
+def _seconds_to_wait(response: requests.Response, attempt: int) -> float:
+    """Return what the server asks for, else twice as long at each attempt."""
+    try:
+        asked_for = Retry().get_retry_after(response)  # reads seconds and dates
+    except InvalidHeader:
+        asked_for = None
+    return 2.0**attempt if asked_for is None else asked_for
+
+
+def check_intact(path: Path) -> None:
+    """Raise UserError where `path` is not one whole gzip file; reads all of it."""
+    try:
+        with igzip.open(path, "rb") as file:
+            is_empty = not file.read(BLOCK_BYTES)
+            while file.read(BLOCK_BYTES):
+                pass
+    except (EOFError, zlib.error, OSError) as error:  # isal raises gzip.BadGzipFile, an OSError, and zlib.error
+        raise UserError(f"sent a page, or a damaged or incomplete file, instead of the dump ({error})") from None
+    if is_empty:
+        raise UserError("sent an empty file instead of the dump")
 
 
 def link_or_copy(source: Path, destination: Path) -> None:

@@ -1,5 +1,6 @@
 """How a stage ends when its user can mend the cause: one line, no traceback."""
 
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,14 +18,22 @@ def require(*paths: Path) -> None:
 
 
 def run(main: Callable[[], None]) -> None:
-    """Call `main`; exit with status 1 and one line on standard error where it raises UserError or OSError."""
+    """Call `main`; exit with status 1 and one line on standard error where a user can mend the cause.
+
+    That is UserError, OSError, too little memory, Ctrl-C, and SIGTERM, which is turned into Ctrl-C.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         main()
     except UserError as error:
         sys.exit("error: " + " ".join(str(error).split()))
     except OSError as error:
         sys.exit(f"error: {error.filename or 'input or output'}: {error.strerror or error}")
+    except MemoryError as error:
+        sys.exit(f"error: out of memory ({error}); close other programs, or take less data")
     except KeyboardInterrupt:
         sys.exit(
             "error: interrupted; `dvc repro` starts this stage again, and training goes on from its last checkpoint"
         )
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # nothing is left to tidy up

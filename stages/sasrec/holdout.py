@@ -4,17 +4,32 @@ import datetime
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import msgspec
 import numpy as np
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save
 
-from sasrec import negatives
+from sasrec import inputs, negatives
 from sasrec.errors import UserError
+from sasrec.params import Count, Seed
 from sasrec.sequences import Sequences, without_last
 
 EPOCH = datetime.date(1970, 1, 1)
+TRAINING_SET = {
+    "items": "int32 1",
+    "offsets": "int64 1",
+    "days": "int32 1",
+    "num_readers": "int64 0",
+    "num_books": "int64 0",
+}
+HELD_OUT = {
+    "users": "int32 1",
+    "items": "int32 1",
+    "offsets": "int64 1",
+    "true_books": "int32 1",
+    "negatives": "int32 2",
+}
 NUM_VALIDATION_NEGATIVES = 100  # no param: changing the evaluation's lists must not change what is trained
 
 
@@ -23,17 +38,24 @@ class SplitParams(msgspec.Struct, frozen=True):
 
     protocol: Literal["holdout_users", "leave_one_out", "temporal"]
     cutoff: datetime.date | None  # of temporal: the last day that trains; null: when 90 % of the ratings are made
-    seed: Annotated[int, msgspec.Meta(ge=0)]  # draws the evaluation readers and all negatives
-    num_validation_users: Annotated[int, msgspec.Meta(ge=1)]  # training readers with a held-back book, at most
+    seed: Seed  # draws the evaluation readers and all negatives
+    num_validation_users: Count  # training readers with a held-back book, at most
 
 
 class EvaluationParams(msgspec.Struct, frozen=True):
     """Section `evaluation` of params.yaml."""
 
-    num_user_sample: Annotated[int, msgspec.Meta(ge=1)] | None  # readers evaluated; null: all (leave_one_out)
-    num_item_sample: Annotated[int, msgspec.Meta(ge=1)]  # negatives ranked against the true book
-    k: Annotated[int, msgspec.Meta(ge=1)]  # cutoff of HR@k and NDCG@k
+    num_user_sample: Count | None  # readers evaluated; null: all (leave_one_out)
+    num_item_sample: Count  # negatives ranked against the true book
+    k: Count  # cutoff of HR@k and NDCG@k
     padding: bool  # a short history's last book has the position that it had in training; false: the notebook's
+
+    def __post_init__(self) -> None:
+        if self.k > self.num_item_sample + 1:
+            raise ValueError(
+                f"evaluation.k is {self.k}, but only {self.num_item_sample + 1} books are ranked, so that HR@k would "
+                "be 1; lower it, or raise evaluation.num_item_sample"
+            )
 
 
 @dataclass(frozen=True)
@@ -229,14 +251,24 @@ def save_training_set(path: Path, train: TrainingSet) -> None:
         "num_readers": np.array(train.num_readers),
         "num_books": np.array(train.num_books),
     }
-    save_file(tensors, path)
+    path.write_bytes(save(tensors))  # save_file writes to a file of another name, which a killed run would leave
 
 
 def load_training_set(path: Path) -> TrainingSet:
-    """Return what `save_training_set` wrote."""
-    tensors = load_file(path)
+    """Return what `save_training_set` wrote.
+
+    Raises:
+        UserError: the file is damaged, or holds what no training set can.
+
+    """
+    tensors = inputs.read_tensors(path, TRAINING_SET)
     histories = Sequences(tensors["items"], tensors["offsets"])
-    return TrainingSet(histories, tensors["days"], int(tensors["num_readers"]), int(tensors["num_books"]))
+    train = TrainingSet(histories, tensors["days"], int(tensors["num_readers"]), int(tensors["num_books"]))
+    with inputs.reading(path):
+        _check_histories(histories, train.num_books)
+        if len(train.days) != len(histories.items) or train.num_readers < len(histories):
+            raise ValueError("its days or readers are not those of its histories")
+    return train
 
 
 def save_held_out(path: Path, held_out: HeldOut) -> None:
@@ -248,11 +280,39 @@ def save_held_out(path: Path, held_out: HeldOut) -> None:
         "true_books": held_out.true_books,
         "negatives": held_out.negatives,
     }
-    save_file(tensors, path)
+    path.write_bytes(save(tensors))
 
 
-def load_held_out(path: Path) -> HeldOut:
-    """Return what `save_held_out` wrote."""
-    tensors = load_file(path)
+def load_held_out(path: Path, train: TrainingSet) -> HeldOut:
+    """Return what `save_held_out` wrote, of the readers and books that `train` is of.
+
+    Raises:
+        UserError: the file is damaged, or holds what no task of these readers and books can.
+
+    """
+    tensors = inputs.read_tensors(path, HELD_OUT)
+    users, true_books, drawn = (tensors[name] for name in ("users", "true_books", "negatives"))
     histories = Sequences(tensors["items"], tensors["offsets"])
-    return HeldOut(tensors["users"], histories, tensors["true_books"], tensors["negatives"])
+    with inputs.reading(path):
+        _check_histories(histories, train.num_books)
+        if not len(users) == len(histories) == len(true_books) == len(drawn) > 0:
+            raise ValueError("its tensors are of different numbers of readers, or of none")
+        if np.diff(users, prepend=-1).min() <= 0 or users[-1] >= train.num_readers:
+            raise ValueError(f"its readers do not ascend from 0 to {train.num_readers - 1}")
+        _check_books(true_books, train.num_books)
+        _check_books(drawn, train.num_books)
+        if (drawn == true_books[:, None]).any():
+            raise ValueError("a true book is among its negatives")
+    return HeldOut(users, histories, true_books, drawn)
+
+
+def _check_histories(histories: Sequences, num_books: int) -> None:
+    offsets = histories.offsets
+    if len(offsets) == 0 or offsets[0] != 0 or offsets[-1] != len(histories.items) or (np.diff(offsets) < 0).any():
+        raise ValueError("its offsets do not ascend from 0 to the number of its items")
+    _check_books(histories.items, num_books)
+
+
+def _check_books(books: np.ndarray, num_books: int) -> None:
+    if books.size and not 1 <= books.min() <= books.max() <= num_books:
+        raise ValueError(f"a book is not in 1..{num_books}")

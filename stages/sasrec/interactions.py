@@ -2,18 +2,20 @@
 
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Annotated, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import ibis
 import msgspec
 from ibis import _
 from ibis.expr.types import Table
 
+from sasrec.params import Count
+
 
 class FilterReindexParams(msgspec.Struct, frozen=True):
     """Section `filter_reindex` of params.yaml."""
 
-    min_ratings: Annotated[int, msgspec.Meta(ge=1)]  # readers with fewer reviews are dropped
+    min_ratings: Count  # readers with fewer reviews are dropped
     same_day_order: Literal["newest_first", "book_idx"]  # how one reader's reviews of one day are ordered
 
 

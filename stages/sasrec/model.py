@@ -6,9 +6,13 @@ from typing import Annotated
 
 import msgspec
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from sasrec import inputs
+from sasrec.params import Count
 
 LAYER_NORM_EPS = 1e-6
 HIDDEN = 1e9  # subtracted from the score of a place not to look at: its weight is exactly 0
@@ -17,13 +21,15 @@ HIDDEN = 1e9  # subtracted from the score of a place not to look at: its weight 
 class SasrecParams(msgspec.Struct, frozen=True):
     """Section `sasrec` of params.yaml."""
 
-    max_len: Annotated[int, msgspec.Meta(ge=1)]  # the latest books that the model sees
-    hidden_units: Annotated[int, msgspec.Meta(ge=1)]  # width of every embedding and layer
-    num_heads: Annotated[int, msgspec.Meta(ge=1)]  # must divide hidden_units
-    num_layers: Annotated[int, msgspec.Meta(ge=0)]  # attention blocks
+    max_len: Annotated[int, msgspec.Meta(ge=1, le=2**16)]  # the latest books that the model sees
+    hidden_units: Annotated[int, msgspec.Meta(ge=1, le=2**16)]  # width of every embedding and layer
+    num_heads: Annotated[int, msgspec.Meta(ge=1, le=2**16)]  # must divide hidden_units
+    num_layers: Annotated[int, msgspec.Meta(ge=0, le=1000)]  # attention blocks
     dropout_rate: Annotated[float, msgspec.Meta(ge=0, lt=1)]  # rounded to a multiple of 1/256
     norm_first: bool  # LayerNorm before each sublayer (and once at the end) instead of after it
-    init_std: Annotated[float, msgspec.Meta(gt=0)]  # std of the initial embeddings; 1 is PyTorch's, and too large
+    init_std: Annotated[
+        float, msgspec.Meta(gt=0, le=100)
+    ]  # std of the initial embeddings; 1 is PyTorch's, and too large
 
     def __post_init__(self) -> None:
         if self.hidden_units % self.num_heads:
@@ -196,7 +202,7 @@ def _causal_mask(segments: Tensor, dtype: torch.dtype) -> Tensor:
 class Config(msgspec.Struct, frozen=True):
     """What the weights need to become a model again: models/sasrec.json."""
 
-    num_books: int
+    num_books: Count
     sasrec: SasrecParams
 
 
@@ -219,14 +225,29 @@ def build(params: SasrecParams, num_books: int, generator: torch.Generator) -> S
 
 def save(path: Path, model: Sasrec) -> None:
     """Write the weights as safetensors, on the CPU, whatever device trained them."""
-    save_file({name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}, path)
+    path.write_bytes(to_bytes({name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}))
 
 
 def load(path: Path, config: Config) -> Sasrec:
-    """Return the model that `save` wrote, on the CPU."""
+    """Return the model that `save` wrote, on the CPU.
+
+    Raises:
+        UserError: the file is damaged, of another config, or holds weights that are not finite.
+
+    """
     model = _empty(config.sasrec, config.num_books)
-    model.load_state_dict(load_file(path), assign=True)
+    with inputs.reading(path):
+        weights = load_file(path)
+        model.load_state_dict(weights, assign=True)
+        if not all(tensor.dtype == torch.float32 and torch.isfinite(tensor).all() for tensor in weights.values()):
+            raise ValueError("a weight is not float32 or not finite")
     return model
+
+
+def load_config(path: Path) -> Config:
+    """Return the config of a trained model; raise UserError where the file is damaged."""
+    with inputs.reading(path):
+        return msgspec.json.decode(path.read_bytes(), type=Config)
 
 
 def _empty(params: SasrecParams, num_books: int) -> Sasrec:

@@ -1,6 +1,7 @@
 """Writes a file whole or not at all."""
 
 import csv
+import errno
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,17 +16,36 @@ ROWS_PER_GROUP = 1 << 17
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """Yield a path beside `path` to write to; it takes the name `path` when the block ends well, else it goes."""
+    """Yield a path beside `path` to write to; it takes the name `path` when the block ends well, else it goes.
+
+    Raises:
+        OSError: it could not be written; the error's filename is `path` where the cause names no file itself.
+
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.unlink(missing_ok=True)  # left by a killed run
+    for left in path.parent.glob(f"{path.name}.*partial"):  # by a killed run
+        left.unlink(missing_ok=True)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")  # no other run's: two at once must not mix
     try:
         yield partial
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
+        _flush_to_disk(partial)
         partial.replace(path)
+        _flush_to_disk(path.parent)  # the new name
+    except OSError as error:
+        # write() and pyarrow name no file, and a copy names the one that it reads.
+        if error.filename is None or error.errno == errno.ENOSPC:
+            error.filename = str(path)
+        raise
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _flush_to_disk(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_json(path: Path, content: object) -> None:
@@ -45,7 +65,7 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]
 @contextmanager
 def parquet(path: Path, schema: pa.Schema) -> Iterator["RowGroups"]:
     """Yield a writer of batches; the file's bytes depend on the rows alone, not on how they were batched."""
-    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+    with pq.ParquetWriter(path, schema, compression="zstd", write_page_checksum=True) as writer:
         row_groups = RowGroups(writer)
         yield row_groups
         row_groups.flush()

@@ -2,7 +2,7 @@
 
 import difflib
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import msgspec
 from ruamel.yaml import YAML
@@ -11,6 +11,8 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from sasrec.errors import UserError
 
 Section = TypeVar("Section", bound=msgspec.Struct)
+Count = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]  # what an int32 holds, as the indices of readers and books do
+Seed = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 2)]  # it and the next one fit into PyTorch's 64 bits
 
 
 def load(section: str, struct: type[Section], path: Path = Path("params.yaml")) -> Section:
@@ -22,9 +24,12 @@ def load(section: str, struct: type[Section], path: Path = Path("params.yaml")) 
         UserError: the section or a key is missing or unknown, or a value has another type or range.
 
     """
-    values = read(path).get(section)
+    document = read(path)
+    values = document.get(section)
     if not isinstance(values, dict):
-        raise UserError(f"{path}: section {section} is missing; add it with the keys of the README's table")
+        near = difflib.get_close_matches(section, map(str, document), n=1)
+        hint = f"is {near[0]} meant to be it?" if near else "add it with the keys of the README's table"
+        raise UserError(f"{path}: section {section} is missing; {hint}")
     types = {field.name: field.type for field in msgspec.structs.fields(struct)}
     for key in values:
         if key not in types:

@@ -1,21 +1,23 @@
 """Turns gzip JSON lines, one review each, into columns; what is malformed is kept apart, with its reason."""
 
 import datetime
-import zlib
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, BinaryIO, NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
 import numpy as np
 import pyarrow as pa
-from isal import igzip_threaded
+from isal import igzip_lib, igzip_threaded
 
 from sasrec.errors import UserError
 
 BLOCK_BYTES = 1 << 19  # the decompressor hands over 1 MB: larger reads wait for it; small ones stay in cache
 REJECTED_TEXT_CHARACTERS = 200
+MIN_EXPANDED_BYTES = 1 << 26  # a file that expands to less harms nobody, whatever parse_gzip.max_expansion says
 MALFORMED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)  # what decoding a line raises
+CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 REVIEWS = pa.schema(
     [("user_id", pa.string()), ("timestamp", pa.date32()), ("book_id", pa.string()), ("rating", pa.int8())]
@@ -30,14 +32,19 @@ class ParseGzipParams(msgspec.Struct, frozen=True):
     """Section `parse_gzip` of params.yaml."""
 
     max_rejected_fraction: Annotated[float, msgspec.Meta(ge=0, le=1)]  # more malformed lines stop the run
+    max_line_bytes: Annotated[int, msgspec.Meta(ge=1000, le=1 << 30)]  # a longer line is malformed
+    max_expansion: Annotated[int, msgspec.Meta(ge=1, le=1 << 20)]  # bytes of text per byte of gzip; more stop the run
+
+
+Id = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]  # and no control character, which is checked apart
 
 
 class Review(msgspec.Struct, gc=False):
     """The fields of a line that the pipeline keeps; others are ignored."""
 
-    user_id: Annotated[str, msgspec.Meta(min_length=1)]
+    user_id: Id
     timestamp: datetime.date  # YYYY-MM-DD
-    book_id: Annotated[str, msgspec.Meta(min_length=1)]
+    book_id: Id
     rating: Annotated[int, msgspec.Meta(ge=0, le=5)]  # 0: reviewed without stars
 
 
@@ -49,68 +56,93 @@ class Rejected(NamedTuple):
     text: str  # its first REJECTED_TEXT_CHARACTERS characters
 
 
-def read(path: Path) -> Iterator[tuple[pa.RecordBatch, pa.RecordBatch]]:
+def read(path: Path, limits: ParseGzipParams) -> Iterator[tuple[pa.RecordBatch, pa.RecordBatch]]:
     """Yield (reviews, rejected) batches of schemas REVIEWS and REJECTED, in file order, in bounded memory.
 
     Every line of the file is a row of exactly one of the two.
 
     Raises:
-        UserError: the file is empty, not gzip, truncated or damaged.
+        UserError: the file is empty, not gzip, truncated or damaged, or expands beyond `limits.max_expansion`.
 
     """
     line_number = 1
-    for block in _blocks_of_lines(path):
-        reviews, rejected = _parse(block, line_number)
+    for block in _whole_lines(_decompressed(path, limits.max_expansion), limits.max_line_bytes):
+        reviews, rejected = _parse(block, line_number, limits.max_line_bytes)
         line_number += len(reviews) + len(rejected)
         yield reviews, rejected
 
 
-def _blocks_of_lines(path: Path) -> Iterator[bytes]:
-    """Yield the lines of a gzip file in blocks of about BLOCK_BYTES, without the line end of the last one."""
+def _decompressed(path: Path, max_expansion: int) -> Iterator[bytes]:
+    """Yield what the gzip file holds, in blocks of BLOCK_BYTES; raise as `read` does."""
     remedy = "remove it and run `dvc repro` to fetch it again"
     try:
-        if path.stat().st_size == 0:
+        num_compressed, num_bytes = path.stat().st_size, 0
+        if num_compressed == 0:
             raise UserError(f"{path}: is empty; {remedy}")
         with igzip_threaded.open(path, "rb", threads=1) as file:
-            yield from _whole_lines(file)
+            # isal returns nothing, once, also where its thread puts the rest down and ends just as the reader has
+            # given up waiting. The second of two reads tells whether that was the end.
+            while block := file.read(BLOCK_BYTES) or file.read(BLOCK_BYTES):
+                num_bytes += len(block)
+                if num_bytes > max(MIN_EXPANDED_BYTES, max_expansion * num_compressed):
+                    raise UserError(
+                        f"{path}: {num_compressed} bytes of gzip expand to {num_bytes} and more; get another dump, "
+                        f"or raise parse_gzip.max_expansion in params.yaml, now {max_expansion}"
+                    )
+                yield block
     except EOFError:
         raise UserError(f"{path}: the gzip data end too early or with garbage; {remedy}") from None
-    except (zlib.error, OSError) as error:  # isal raises gzip.BadGzipFile, an OSError, and zlib.error
+    except (igzip_lib.error, OSError) as error:  # gzip.BadGzipFile is an OSError
         raise UserError(f"{path}: not intact gzip ({error}); {remedy}") from None
 
 
-def _whole_lines(file: BinaryIO) -> Iterator[bytes]:
+def _whole_lines(blocks: Iterable[bytes], max_line_bytes: int) -> Iterator[bytes]:
+    """Yield the lines in blocks, without the line end of a block's last one.
+
+    A line longer than `max_line_bytes` may have lost its end, but is still longer.
+    """
     begun: list[bytes] = []  # pieces of a line whose end has not been read
-    while block := file.read(BLOCK_BYTES):
-        head, newline, tail = block.rpartition(b"\n")
-        if newline:
-            yield b"".join([*begun, head])
-            begun = []
-        begun.append(tail)
-    if last := b"".join(begun):
-        yield last
+    num_begun = 0
+    for block in blocks:
+        if num_begun > max_line_bytes:
+            _rest, newline, after = block.partition(b"\n")
+            block = newline + after
+        end = block.rfind(b"\n")
+        if end >= 0:
+            yield b"".join([*begun, memoryview(block)[:end]])  # one copy; a slice of bytes would be another
+            begun, num_begun = [], 0
+        if tail := block[end + 1 :]:
+            begun.append(tail)
+            num_begun += len(tail)
+    if begun:
+        yield b"".join(begun)
 
 
-def _parse(block: bytes, first_line_number: int) -> tuple[pa.RecordBatch, pa.RecordBatch]:
-    reviews, rejected = _parse_at_once(block), []
-    if reviews is None:
-        reviews, rejected = _parse_line_by_line(block, first_line_number)
+def _parse(block: bytes, first_line_number: int, max_line_bytes: int) -> tuple[pa.RecordBatch, pa.RecordBatch]:
+    reviews = _parse_at_once(block, max_line_bytes)
+    if reviews is not None:
+        batch = _reviews_batch(reviews)
+        if not any(_hold_control_characters(batch[name]) for name in ("user_id", "book_id")):
+            return batch, _rejected_batch([])
+    reviews, rejected = _parse_line_by_line(block, first_line_number, max_line_bytes)
     return _reviews_batch(reviews), _rejected_batch(rejected)
 
 
-def _parse_at_once(block: bytes) -> list[Review] | None:
-    """Return one review a line, or None where some line may not be exactly one review.
+def _parse_at_once(block: bytes, max_line_bytes: int) -> list[Review] | None:
+    """Return one review a line, its ids unchecked for control characters; None where some line may be no review.
 
     decode_lines knows no lines: it takes values that span them, and several on one. But no JSON value holds a brace,
     a newline and an opening brace in a row: a string has no raw newline, and after a closing brace comes none that
     opens. So where every line begins and ends with a brace, each holds one value or more; and where there are as many
     values as lines, exactly one.
     """
-    if not (block.startswith(b"{") and block.endswith(b"}")):
+    if not (block.startswith(b"{") and block.endswith(b"}") and _is_utf8(block)):
         return None
     letters = np.frombuffer(block, np.uint8)
     ends = np.flatnonzero(letters == ord("\n"))
     if (letters[ends - 1] != ord("}")).any() or (letters[ends + 1] != ord("{")).any():
+        return None
+    if len(block) > max_line_bytes and np.diff(ends, prepend=-1, append=len(block)).max() - 1 > max_line_bytes:
         return None
     try:
         reviews = msgspec.json.Decoder(Review).decode_lines(block)
@@ -119,22 +151,56 @@ def _parse_at_once(block: bytes) -> list[Review] | None:
     return reviews if len(reviews) == len(ends) + 1 else None
 
 
-def _parse_line_by_line(block: bytes, first_line_number: int) -> tuple[list[Review], list[Rejected]]:
-    decode = msgspec.json.Decoder(Review).decode
+def _is_utf8(block: bytes) -> bool:
+    """Tell what msgspec checks in the kept fields only; pyarrow copies nothing, unlike bytes.decode."""
+    offsets = pa.py_buffer(np.array([0, len(block)], np.int32))
+    try:
+        pa.Array.from_buffers(pa.string(), 1, [None, offsets, pa.py_buffer(block)]).validate(full=True)
+    except pa.ArrowInvalid:
+        return False
+    return True
+
+
+def _hold_control_characters(ids: pa.StringArray) -> bool:
+    letters = np.frombuffer(ids.buffers()[2], np.uint8)
+    if letters.min() >= 0x20 and letters.max() < 0x7F:
+        return False
+    beyond_ascii = (letters[:-1] == 0xC2) & (letters[1:] < 0xA0)  # U+0080 to U+009F in UTF-8
+    return bool((letters < 0x20).any() or (letters == 0x7F).any() or beyond_ascii.any())
+
+
+def _parse_line_by_line(
+    block: bytes, first_line_number: int, max_line_bytes: int
+) -> tuple[list[Review], list[Rejected]]:
+    decoder = msgspec.json.Decoder(Review)
     reviews: list[Review] = []
     rejected: list[Rejected] = []
     for number, line in enumerate(block.split(b"\n"), first_line_number):
         try:
-            reviews.append(decode(line))
+            reviews.append(_parse_line(line, decoder, max_line_bytes))
         except MALFORMED as error:
-            text = line.decode("utf-8", "replace")[:REJECTED_TEXT_CHARACTERS]
-            rejected.append(Rejected(number, str(error) if line.strip() else "blank line", text))
+            beginning = line[: 4 * REJECTED_TEXT_CHARACTERS]  # UTF-8 has at most four bytes a character
+            text = beginning.decode("utf-8", "replace")[:REJECTED_TEXT_CHARACTERS]
+            rejected.append(Rejected(number, str(error), text))
     return reviews, rejected
+
+
+def _parse_line(line: bytes, decoder: msgspec.json.Decoder, max_line_bytes: int) -> Review:
+    """Return the review; raise one of MALFORMED where the line is none."""
+    if len(line) > max_line_bytes:
+        raise msgspec.ValidationError(f"longer than parse_gzip.max_line_bytes, {max_line_bytes}")
+    if not line.strip():
+        raise msgspec.ValidationError("blank line")
+    review = decoder.decode(line.decode())
+    for name in ("user_id", "book_id"):
+        if CONTROL_CHARACTER.search(getattr(review, name)):
+            raise msgspec.ValidationError(f"Control character - at `$.{name}`")
+    return review
 
 
 def _reviews_batch(reviews: list[Review]) -> pa.RecordBatch:
     """Return the rows as columns, from buffers: pa.array would import pandas, and takes twice as long."""
-    days = np.fromiter([review.timestamp.toordinal() - EPOCH for review in reviews], np.int32, len(reviews))
+    days = np.fromiter([review.timestamp.toordinal() for review in reviews], np.int32, len(reviews)) - EPOCH
     ratings = bytes([review.rating for review in reviews])
     columns = [
         _strings([review.user_id for review in reviews]),

@@ -4,32 +4,32 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from sasrec.params import Count, Seed
 from sasrec.reproducibility import Mode
 
 Precision = Literal["float32", "bfloat16"]
-Positive = Annotated[float, msgspec.Meta(gt=0)]
 
 
 class TrainParams(msgspec.Struct, frozen=True, kw_only=True):
     """Section `train` of params.yaml."""
 
     loss: Literal["bce", "gbce", "sampled_softmax", "softmax"]
-    num_negatives: Annotated[int, msgspec.Meta(ge=1)]  # a positive (bce, gbce) or a batch (sampled_softmax)
+    num_negatives: Count  # a positive (bce, gbce) or a batch (sampled_softmax); softmax takes none
     negatives: Literal["uniform", "in_batch"]  # in_batch: other places' positives, for sampled_softmax
     gbce_t: Annotated[float, msgspec.Meta(ge=0, le=1)]  # calibration of gbce; 0 is bce
     window: Literal["last", "random"]  # the latest max_len books of a history, or any max_len in a row
-    lr: Positive  # Adam's, at its highest
-    warmup_steps: Annotated[int, msgspec.Meta(ge=0)]  # while lr rises from 0
+    lr: Annotated[float, msgspec.Meta(gt=0, le=1)]  # Adam's, at its highest
+    warmup_steps: Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]  # while lr rises from 0
     schedule: Literal["constant", "cosine"]  # of lr after that; cosine falls to 0 at the last step
-    weight_decay: Annotated[float, msgspec.Meta(ge=0)]  # decoupled, as AdamW's
-    clip_norm: Positive | None  # the largest norm of a gradient; null: any
-    batch_size: Annotated[int, msgspec.Meta(ge=1)]  # readers a step
-    num_epochs: Annotated[int, msgspec.Meta(ge=1)]
+    weight_decay: Annotated[float, msgspec.Meta(ge=0, le=100)]  # decoupled, as AdamW's
+    clip_norm: Annotated[float, msgspec.Meta(gt=0, le=1e6)] | None  # the largest norm of a gradient; null: any
+    batch_size: Count  # readers a step
+    num_epochs: Count
     keep: Literal["best", "last"]  # the epoch whose weights are kept; best by validation NDCG@10
-    patience: Annotated[int, msgspec.Meta(ge=1)] | None  # epochs without a better one before training stops
-    seed: Annotated[int, msgspec.Meta(ge=0)]  # initial weights, batches, negatives and dropout
+    patience: Count | None  # epochs without a better one before training stops
+    seed: Seed  # initial weights, batches, negatives and dropout
     device: Literal["auto", "cuda", "mps", "cpu"]
-    num_threads: Annotated[int, msgspec.Meta(ge=1)]  # on the CPU; part of the result's bits
+    num_threads: Annotated[int, msgspec.Meta(ge=1, le=1024)]  # on the CPU; part of the result's bits
     reproducibility: Mode  # portable: the same bits on every x86-64 CPU with AVX2; fast: on this machine
     precision: Precision  # of the matrix products; bfloat16 by autocast, for GPUs
 

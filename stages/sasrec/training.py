@@ -1,13 +1,16 @@
 """Trains a SASRec one optimiser step at a time."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from sasrec import losses, model, shared_negatives
+from sasrec.errors import UserError
 from sasrec.holdout import TrainingSet
 from sasrec.sampling import Batch, Sizes
 from sasrec.train_params import TrainParams
@@ -126,7 +129,10 @@ def _embed(network: model.Sasrec, batch: Batch, others: Tensor, generator: torch
 
 
 def step(state: TrainingState, batch: Batch, objective: Objective) -> Tensor:
-    """Take one optimiser step on `batch`; return its loss, a detached scalar on the model's device."""
+    """Take one optimiser step on `batch`; return its loss, a detached scalar on the model's device.
+
+    It is NaN where the loss or the gradient is not finite, or the square of the gradient, which Adam sums up.
+    """
     params = objective.params
     device = state.model.item_embedding.weight.device
     batch = Batch(*(tensor.to(device) for tensor in batch))
@@ -135,7 +141,23 @@ def step(state: TrainingState, batch: Batch, objective: Objective) -> Tensor:
         loss = objective(state.model, batch, state.generator)
     state.optimizer.zero_grad()
     loss.backward()
+    norm = get_total_norm([parameter.grad for parameter in state.model.parameters()])
     if params.clip_norm is not None:
-        torch.nn.utils.clip_grad_norm_(state.model.parameters(), params.clip_norm)
+        clip_grads_with_norm_(state.model.parameters(), params.clip_norm, norm)
     state.optimizer.step()
-    return loss.detach()
+    return loss.detach() + 0 * norm  # what a check of the norm would wait for is read with the loss
+
+
+def require_finite(state: TrainingState, latest: Sequence[float]) -> None:
+    """Check the `latest` losses, which follow those of `state`, and the weights after them.
+
+    Raises:
+        UserError: one is not finite; the message names the first step that went wrong.
+
+    """
+    advice = "lower train.lr, or set train.clip_norm, in params.yaml and train again"
+    for number, loss in enumerate(latest, start=len(state.losses) + 1):
+        if not math.isfinite(loss):
+            raise UserError(f"training: the loss or the gradient of step {number} is not finite; {advice}")
+    if not get_total_norm(list(state.model.parameters())).isfinite():
+        raise UserError(f"training: the weights after step {len(state.losses) + len(latest)} are not finite; {advice}")

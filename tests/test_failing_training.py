@@ -1,0 +1,116 @@
+"""Training that diverges or runs out of memory ends with one line, and leaves no checkpoint of a bad state."""
+
+import itertools
+import math
+import os
+from collections.abc import Callable
+from pathlib import Path
+from unittest import mock
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+from conftest import sequences, train_params, training_set
+
+from sasrec import checkpoint, errors, training
+from sasrec.errors import UserError
+from sasrec.model import SasrecParams
+from sasrec.sampling import PackedSampler
+from sasrec.train_params import TrainParams
+
+with mock.patch.dict(os.environ):  # the stage sets variables for torch when it is imported
+    import train_gpu
+
+CPU = torch.device("cpu")
+SASREC = SasrecParams(5, 16, 2, 1, 0.2, False, 0.02)
+TRAIN = training_set(sequences([1, 2, 3], [4, 5], [7, 8, 9, 10, 11]), num_books=30)
+NUM_STEPS = 40
+
+
+def params(**changes: object) -> TrainParams:
+    return train_params(**{"batch_size": 8, "num_epochs": 1, **changes})
+
+
+def stepper(state: training.TrainingState, section: TrainParams) -> Callable[[], torch.Tensor]:
+    sampler = PackedSampler(TRAIN, training.sizes(section, SASREC.max_len))
+    objective = training.Objective(TRAIN, section, CPU)
+    return lambda: training.step(state, sampler.draw(state.batch_rng), objective)
+
+
+@pytest.mark.parametrize("clip_norm", [None, 1.0])
+@pytest.mark.parametrize("gradient", [math.nan, math.inf, 1e30])  # the square of 1e30 is no float32
+def test_the_loss_of_a_step_with_a_gradient_that_is_not_finite_is_nan(gradient: float, clip_norm: float | None) -> None:
+    section = params(clip_norm=clip_norm)
+    state = training.start(TRAIN, section, SASREC, CPU)
+    take_step = stepper(state, section)
+    assert take_step().isfinite()
+    state.model.position_embedding.weight.register_hook(lambda given: torch.full_like(given, gradient))
+    assert take_step().isnan()
+
+
+@pytest.mark.parametrize(("first_bad", "num_saved"), [(5, None), (11, 10), (13, 10), (20, 10), (21, 20)])
+@pytest.mark.parametrize("loss", [math.nan, math.inf])
+def test_the_first_bad_step_is_named_and_the_last_good_checkpoint_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first_bad: int, num_saved: int | None, loss: float
+) -> None:
+    monkeypatch.setattr(train_gpu, "CHECKPOINT_SECONDS", 0.0)
+    state = training.start(TRAIN, params(), SASREC, CPU)
+    numbers = itertools.count(1)
+    take_step = lambda: torch.tensor(loss if next(numbers) >= first_bad else 0.7)  # noqa: E731
+    with pytest.raises(UserError, match=rf"of step {first_bad} is not finite; lower train.lr, or set train.clip_norm"):
+        train_gpu.train_epoch(state, take_step, params(), NUM_STEPS, tmp_path / "state")
+    saved = training.start(TRAIN, params(), SASREC, CPU)
+    if num_saved is None:
+        assert not (tmp_path / "state").exists()
+    else:
+        assert checkpoint.restore(tmp_path / "state", saved)
+        assert saved.losses == pytest.approx([0.7] * num_saved)
+
+
+def test_a_rate_that_is_too_high_stops_at_the_step_where_it_first_shows(tmp_path: Path) -> None:
+    section = msgspec.structs.replace(params(), lr=1e30)  # more than params.yaml may hold
+    take_step = stepper(training.start(TRAIN, section, SASREC, CPU), section)
+    losses = [take_step().item() for _ in range(NUM_STEPS)]
+    first_bad = next(number for number, loss in enumerate(losses, start=1) if not math.isfinite(loss))
+    state = training.start(TRAIN, section, SASREC, CPU)
+    with pytest.raises(UserError, match=f"of step {first_bad} is not finite"):
+        train_gpu.train_epoch(state, stepper(state, section), section, NUM_STEPS, tmp_path / "state")
+
+
+def test_no_checkpoint_holds_weights_that_are_not_finite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train_gpu, "CHECKPOINT_SECONDS", 0.0)
+    state = training.start(TRAIN, params(), SASREC, CPU)
+    numbers = itertools.count(1)
+
+    def take_step() -> torch.Tensor:
+        if next(numbers) == 10:  # the loss is of the weights before the step
+            torch.nn.init.constant_(state.model.position_embedding.weight, math.inf)
+        return torch.tensor(0.7)
+
+    with pytest.raises(UserError, match="the weights after step 10 are not finite"):
+        train_gpu.train_epoch(state, take_step, params(), NUM_STEPS, tmp_path / "state")
+    assert not (tmp_path / "state").exists()
+
+
+def raise_on_the_gpu() -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+
+@pytest.mark.parametrize("ask_for_much", [raise_on_the_gpu, lambda: torch.empty(2**56), lambda: np.empty(2**56)])
+def test_too_little_memory_names_the_params_that_need_less(
+    project: Path, monkeypatch: pytest.MonkeyPatch, ask_for_much: Callable[[], object]
+) -> None:
+    monkeypatch.chdir(project)
+    monkeypatch.setattr("sasrec.device.use", lambda *_: CPU)
+    monkeypatch.setattr(training, "step", lambda *_: ask_for_much())
+    with pytest.raises(SystemExit) as ended:
+        errors.run(train_gpu.main)
+    for part in ("memory", "train.batch_size", "sasrec.max_len", "sasrec.hidden_units", "train.num_negatives"):
+        assert part in str(ended.value)
+    assert "\n" not in str(ended.value)
+    assert not (project / "checkpoints/train_gpu").exists()
+
+
+def test_another_error_of_pytorch_is_not_taken_for_too_little_memory() -> None:
+    assert not train_gpu.is_out_of_memory(RuntimeError("CUDA error: an illegal memory access was encountered"))

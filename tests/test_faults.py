@@ -1,0 +1,196 @@
+"""Stages are killed at random moments, disks fill up and two runs meet: no output is damaged, and `dvc repro` goes on.
+
+FAULTS is the number of moments for each stage and signal: `make faults` takes many.
+"""
+
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, runner
+from ruamel.yaml import YAML
+
+FAULTS = int(os.environ.get("FAULTS", "2"))
+STAGE_SECONDS = 2.5  # about what the longest one takes
+REPRO_SECONDS = 12
+EARLIER = b"what an earlier run wrote"
+STAGES = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
+PYTHON = Path(sys.executable)
+
+
+def outputs_of(*stages: str) -> list[str]:
+    """The declared outputs; one with options is a mapping from its path to them."""
+    declared = [output for stage in stages for output in STAGES[stage]["outs"] + STAGES[stage].get("metrics", [])]
+    return [path for output in declared for path in ([output] if isinstance(output, str) else output)]
+
+
+@dataclass
+class Tally:
+    """What the tests of this file did, for the last line of `make faults`."""
+
+    injected: int = 0
+    damaged: list[str] = field(default_factory=list)
+
+    def examine(self, project: Path, undisturbed: Path, stages: list[str], allowed: bytes | None) -> None:
+        """Count a fault; note each output of the stages that is there, but neither whole nor the earlier one."""
+        self.injected += 1
+        for name in outputs_of(*stages):
+            content = (project / name).read_bytes() if (project / name).exists() else allowed
+            if content not in (allowed, (undisturbed / name).read_bytes()):
+                self.damaged.append(name)
+
+
+@pytest.fixture(scope="module")
+def tally() -> Iterator[Tally]:
+    counted = Tally()
+    yield counted
+    print(f"\n{counted.injected} faults injected, {len(counted.damaged)} outputs found damaged")
+
+
+def put_earlier(project: Path, stage: str, content: bytes | None) -> None:
+    """Give each output of the stage this content; None: remove it."""
+    for name in outputs_of(stage):
+        (project / name).unlink(missing_ok=True)
+        if content is not None:
+            (project / name).write_bytes(content)
+
+
+def start(project: Path, stage: str) -> subprocess.Popen[str]:
+    command = [sys.executable, f"stages/{stage}.py"]
+    return subprocess.Popen(command, cwd=project, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+
+def half_written(project: Path, process: subprocess.Popen[str]) -> list[Path]:
+    return list(project.glob(f"[dmpc]*/**/*.{process.pid}.partial"))
+
+
+def wait_until_it_writes(project: Path, process: subprocess.Popen[str]) -> None:
+    while process.poll() is None and not half_written(project, process):
+        time.sleep(0.0005)
+
+
+def assert_tidy(project: Path, process: subprocess.Popen[str], message: str) -> None:
+    """SIGTERM ends a stage silently before it begins or after it ended; else with one line and no partial file."""
+    assert "Traceback" not in message, message
+    assert process.returncode in (0, 1, -signal.SIGTERM)
+    if process.returncode == 1:
+        assert message.splitlines()[-1].startswith("error: interrupted; `dvc repro` starts this stage again")
+        assert not half_written(project, process)
+
+
+def test_a_killed_stage_leaves_each_output_whole_or_as_it_was(project: Path, finished: Path, tally: Tally) -> None:
+    rng = random.Random(0)
+    for stage in reversed(STAGES):  # a stage needs what the ones before it wrote
+        for number in range(2 * FAULTS):
+            earlier = rng.choice([None, EARLIER])
+            put_earlier(project, stage, earlier)
+            process = start(project, stage)
+            if number % 4 < 2:
+                wait_until_it_writes(project, process)
+                time.sleep(rng.uniform(0, 0.02))
+            else:
+                time.sleep(rng.uniform(0, STAGE_SECONDS))
+            process.send_signal([signal.SIGKILL, signal.SIGTERM][number % 2])
+            message = process.communicate()[1]
+            if number % 2:
+                assert_tidy(project, process, message)
+            tally.examine(project, finished, [stage], earlier)
+    assert tally.damaged == []
+    runner(project)("dvc", "repro", "--no-run-cache")
+    assert (project / "dvc.lock").read_text() == (finished / "dvc.lock").read_text()
+
+
+def start_repro(project: Path, output: int, *options: str) -> subprocess.Popen[str]:
+    """Start `dvc repro --force` in a process group of its own."""
+    path = f"{PYTHON.parent}{os.pathsep}{os.environ['PATH']}"
+    return subprocess.Popen(
+        [PYTHON.parent / "dvc", "repro", "--force", "--no-run-cache", *options],
+        cwd=project,
+        env={**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1"},
+        stdout=output,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        text=True,
+    )
+
+
+def assert_as_undisturbed(project: Path, undisturbed: Path) -> None:
+    run = runner(project)
+    assert run("git", "status", "--porcelain").stdout == ""
+    assert "up to date" in run("dvc", "status").stdout
+    for name in outputs_of(*STAGES):
+        assert (project / name).read_bytes() == (undisturbed / name).read_bytes()
+
+
+def test_a_killed_repro_is_put_right_by_the_next(project: Path, finished: Path, tally: Tally) -> None:
+    rng = random.Random(1)
+    for _ in range(max(1, FAULTS // 2)):
+        process = start_repro(project, subprocess.DEVNULL)
+        time.sleep(rng.uniform(1, REPRO_SECONDS))
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        tally.examine(project, finished, list(STAGES), None)
+    assert tally.damaged == []
+    runner(project)("dvc", "repro")
+    assert_as_undisturbed(project, finished)
+
+
+def test_a_second_repro_is_refused_while_one_runs(project: Path, finished: Path) -> None:
+    first = start_repro(project, subprocess.PIPE, "--single-item", "split")
+    with first.stdout as lines:
+        assert any("Running stage 'split'" in line for line in lines)
+        os.killpg(first.pid, signal.SIGSTOP)  # in the middle of the stage, for as long as the second one takes
+        refused = runner(project)("dvc", "repro", fails=True).stderr
+        os.killpg(first.pid, signal.SIGCONT)
+        lines.read()
+    assert first.wait() == 0
+    assert re.search("is busy, it is being blocked by|Unable to acquire lock", refused)
+    assert_as_undisturbed(project, finished)
+
+
+ON_SMALL_DISK = """
+mount -t tmpfs -o "$2" tmpfs "$1" && { "$4" "stages/$3.py"; code=$?; cp -r "$1" "$5"; exit $code; }
+"""
+
+
+@pytest.mark.parametrize(
+    ("stage", "folder", "options", "named"),
+    [
+        ("fetch", "data/raw", "size=40k", "data/raw/reviews.json.gz"),
+        ("parse_gzip", "data/interim", "size=16k", "data/interim/"),
+        ("filter_reindex", "data/processed", "size=4k", "data/processed/users.parquet"),
+        ("filter_reindex", "data/processed", "size=20k", "data/processed/interactions.parquet"),
+        ("split", "data/split", "size=160k", "data/split/"),
+        ("train_gpu", "models", "size=8k", "models/sasrec.safetensors"),
+        ("train_gpu", "checkpoints", "size=16k", "checkpoints/train_gpu/"),
+        ("evaluate", "metrics", "nr_inodes=1", "metrics/eval.json"),
+    ],
+)
+def test_a_full_disk_is_named_and_nothing_half_written_stays(
+    project: Path, finished: Path, tmp_path: Path, tally: Tally, stage: str, folder: str, options: str, named: str
+) -> None:
+    if shutil.which("unshare") is None:
+        pytest.skip("a small disk needs Linux's unshare and mount")
+    (project / folder).mkdir(exist_ok=True)
+    in_namespace = ["unshare", "--map-root-user", "--mount"]
+    tried = subprocess.run([*in_namespace, "mount", "-t", "tmpfs", "tmpfs", project / folder], capture_output=True)
+    if tried.returncode != 0:
+        pytest.skip(f"a small disk needs root or user namespaces: {tried.stderr.decode().strip()}")
+    command = ["sh", "-c", ON_SMALL_DISK, "sh", folder, options, stage, PYTHON, tmp_path / "left"]
+    done = subprocess.run([*in_namespace, *command], cwd=project, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith(f"error: {named}")
+    assert "No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr
+    tally.injected += 1
+    for path in (tmp_path / "left").rglob("*"):
+        assert path.is_dir() or path.read_bytes() == (finished / folder / path.name).read_bytes()
