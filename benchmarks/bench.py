@@ -181,6 +181,14 @@ def with_earlier(results: list[dict], path: Path, scale: float) -> list[dict]:
     return [by_title[title] for title in titles if title in by_title]
 
 
+def write(results: list[dict], arguments: argparse.Namespace) -> None:
+    """Write `results`, and the other rows of the file, as JSON."""
+    rows = with_earlier(results, arguments.output, arguments.scale)
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    content = {"scale": arguments.scale, "runs": arguments.runs, "environment": environment(), "rows": rows}
+    arguments.output.write_text(json.dumps(content, indent=2) + "\n")
+
+
 def gpu() -> str | None:
     """Return the GPU's name; asked in another process, because a child's peak memory starts at that of this one."""
     ask = "import torch; print(torch.cuda.get_device_name() if torch.cuda.is_available() else '')"
@@ -216,13 +224,10 @@ def main() -> None:
         if arguments.only in row.title:
             print(row.title, file=sys.stderr)
             results.append(compare(row, grow(folder) if row.grown else folder, arguments.runs))
+            write(results, arguments)  # each, because half an hour may be cut short
     if not gpu():
         print("no CUDA device here: the step on it was not measured", file=sys.stderr)
-    results = with_earlier(results, arguments.output, arguments.scale)
-    print(as_markdown(results))
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    content = {"scale": arguments.scale, "runs": arguments.runs, "environment": environment(), "rows": results}
-    arguments.output.write_text(json.dumps(content, indent=2) + "\n")
+    print(as_markdown(with_earlier(results, arguments.output, arguments.scale)))
 
 
 if __name__ == "__main__":

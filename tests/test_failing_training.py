@@ -56,10 +56,9 @@ def test_the_first_bad_step_is_named_and_the_last_good_checkpoint_stays(
 ) -> None:
     monkeypatch.setattr(train_gpu, "CHECKPOINT_SECONDS", 0.0)
     state = training.start(TRAIN, params(), SASREC, CPU)
-    numbers = itertools.count(1)
-    take_step = lambda: torch.tensor(loss if next(numbers) >= first_bad else 0.7)  # noqa: E731
+    losses = itertools.chain([0.7] * (first_bad - 1), itertools.repeat(loss))
     with pytest.raises(UserError, match=rf"of step {first_bad} is not finite; lower train.lr, or set train.clip_norm"):
-        train_gpu.train_epoch(state, take_step, params(), NUM_STEPS, tmp_path / "state")
+        train_gpu.train_epoch(state, lambda: torch.tensor(next(losses)), params(), NUM_STEPS, tmp_path / "state")
     saved = training.start(TRAIN, params(), SASREC, CPU)
     if num_saved is None:
         assert not (tmp_path / "state").exists()

@@ -157,6 +157,17 @@ def test_a_second_repro_is_refused_while_one_runs(project: Path, finished: Path)
     assert_as_undisturbed(project, finished)
 
 
+@pytest.fixture(scope="module")
+def in_namespace(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """What comes before a command that mounts disks of its own."""
+    command = ["unshare", "--map-root-user", "--mount"]
+    mount = [*command, "mount", "-t", "tmpfs", "tmpfs", str(tmp_path_factory.mktemp("disk"))]
+    # Only a file system that is full ends a write as a full disk does: a limit on the process gives another error.
+    if shutil.which("unshare") is None or subprocess.run(mount, capture_output=True).returncode != 0:
+        pytest.skip("no small disk can be mounted here: that takes Linux, and root or user namespaces")
+    return command
+
+
 ON_SMALL_DISK = """
 mount -t tmpfs -o "$2" tmpfs "$1" && { "$4" "stages/$3.py"; code=$?; cp -r "$1" "$5"; exit $code; }
 """
@@ -176,15 +187,17 @@ mount -t tmpfs -o "$2" tmpfs "$1" && { "$4" "stages/$3.py"; code=$?; cp -r "$1" 
     ],
 )
 def test_a_full_disk_is_named_and_nothing_half_written_stays(
-    project: Path, finished: Path, tmp_path: Path, tally: Tally, stage: str, folder: str, options: str, named: str
+    project: Path,
+    finished: Path,
+    tmp_path: Path,
+    tally: Tally,
+    in_namespace: list[str],
+    stage: str,
+    folder: str,
+    options: str,
+    named: str,
 ) -> None:
-    if shutil.which("unshare") is None:
-        pytest.skip("a small disk needs Linux's unshare and mount")
     (project / folder).mkdir(exist_ok=True)
-    in_namespace = ["unshare", "--map-root-user", "--mount"]
-    tried = subprocess.run([*in_namespace, "mount", "-t", "tmpfs", "tmpfs", project / folder], capture_output=True)
-    if tried.returncode != 0:
-        pytest.skip(f"a small disk needs root or user namespaces: {tried.stderr.decode().strip()}")
     command = ["sh", "-c", ON_SMALL_DISK, "sh", folder, options, stage, PYTHON, tmp_path / "left"]
     done = subprocess.run([*in_namespace, *command], cwd=project, capture_output=True, text=True)
     assert done.returncode == 1

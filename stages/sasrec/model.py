@@ -1,6 +1,7 @@
 """SASRec (Kang & McAuley 2018, "Self-Attentive Sequential Recommendation"), as the notebook built it."""
 
 import math
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -27,9 +28,7 @@ class SasrecParams(msgspec.Struct, frozen=True):
     num_layers: Annotated[int, msgspec.Meta(ge=0, le=1000)]  # attention blocks
     dropout_rate: Annotated[float, msgspec.Meta(ge=0, lt=1)]  # rounded to a multiple of 1/256
     norm_first: bool  # LayerNorm before each sublayer (and once at the end) instead of after it
-    init_std: Annotated[
-        float, msgspec.Meta(gt=0, le=100)
-    ]  # std of the initial embeddings; 1 is PyTorch's, and too large
+    init_std: Annotated[float, msgspec.Meta(gt=0, le=100)]  # of the embeddings at the start; 1, PyTorch's, is too large
 
     def __post_init__(self) -> None:
         if self.hidden_units % self.num_heads:
@@ -145,8 +144,10 @@ class Sasrec(nn.Module):
         super().__init__()
         self.params = params
         self.num_books = num_books
-        self.item_embedding = nn.Embedding(num_books + 1, params.hidden_units, padding_idx=0)
-        self.position_embedding = nn.Embedding(params.max_len, params.hidden_units)
+        # nn.Embedding itself would draw the weights, and for that import PyTorch's compiler: a second.
+        embed = partial(nn.Embedding.from_pretrained, freeze=False)
+        self.item_embedding = embed(torch.empty(num_books + 1, params.hidden_units), padding_idx=0)
+        self.position_embedding = embed(torch.empty(params.max_len, params.hidden_units))
         self.embedding_norm = nn.LayerNorm(params.hidden_units, eps=LAYER_NORM_EPS)
         self.blocks = nn.ModuleList(Block(params) for _ in range(params.num_layers))
         self.final_norm = nn.LayerNorm(params.hidden_units, eps=LAYER_NORM_EPS) if params.norm_first else nn.Identity()
