@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 # What the README compares. DATA is a .json.gz dump; without it, the source that params.yaml names.
 SOURCE = $(if $(DATA),-S fetch.source=file -S fetch.file=$(abspath $(DATA)))
 
-.PHONY: repro test lint verify verify-cpus bench presets profile goodreads notebook default best constraints clean fuzz published faults
+.PHONY: repro test lint verify verify-cpus bench presets profile goodreads notebook default best constraints clean fuzz published faults audit sbom
 
 repro: $(VENV)/installed  ## run the pipeline with params.yaml as it is
 	dvc repro
@@ -53,6 +53,16 @@ faults: $(VENV)/installed  ## kill every stage at many moments, fill its disk, a
 
 lint: $(VENV)/installed  ## check the style
 	ruff check . && ruff format --check .
+
+audit: $(VENV)/audit  ## look the pinned packages up among the known vulnerabilities
+	python checks/audit.py $(AUDIT)
+
+sbom: $(VENV)/audit  ## list what is installed in sbom.json, in CycloneDX's format
+	cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --output-file sbom.json $(VENV)/bin/python
+
+$(VENV)/audit: $(VENV)/installed
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[audit]'
+	touch $@
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("error: Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; name one: make repro PYTHON=python3.12")'
