@@ -181,3 +181,10 @@ def test_what_does_not_go_together_is_refused(tmp_path: Path, key: str, value: o
 
 def test_the_cutoff_may_be_the_whole_list(tmp_path: Path) -> None:
     assert load_with(tmp_path, "evaluation.k", 101).k == 101
+
+
+def test_negatives_of_a_loss_that_takes_none_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    set_params(tmp_path, train={"loss": "softmax", "num_negatives": 2})
+    with pytest.raises(UserError, match=r"train\.num_negatives is 2, but train\.loss softmax takes none"):
+        params.load("train", TrainParams, tmp_path / "params.yaml")

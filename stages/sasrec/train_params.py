@@ -39,3 +39,8 @@ class TrainParams(msgspec.Struct, frozen=True, kw_only=True):
                 f"train.negatives is in_batch, which train.loss {self.loss} cannot take; set train.loss to "
                 "sampled_softmax, or train.negatives to uniform"
             )
+        if self.loss == "softmax" and self.num_negatives > 1:
+            raise ValueError(
+                f"train.num_negatives is {self.num_negatives}, but train.loss softmax takes none: it has all books; "
+                "set it to 1, or train.loss to sampled_softmax"
+            )
