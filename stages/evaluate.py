@@ -9,7 +9,7 @@ os.environ.update(reproducibility.environment())  # before torch is imported, wh
 
 import numpy as np
 
-from sasrec import device, errors, holdout, inputs, model, outputs, params, ranking, scorers, train_params
+from sasrec import device, errors, holdout, inputs, model, outputs, params, ranking, scorers, train_params, usage
 
 TRAIN = Path("data/split/train.safetensors")
 EVALUATION = Path("data/split/evaluation.safetensors")
@@ -64,4 +64,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    usage.answer(__file__)
     errors.run(main)

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from sasrec import demo, download, errors, outputs, params
+from sasrec import demo, download, errors, outputs, params, usage
 
 RAW = Path("data/raw/reviews.json.gz")
 UNFINISHED = Path("data/raw/unfinished")  # downloads, which the next run resumes
@@ -52,4 +52,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    usage.answer(__file__)
     errors.run(main)

@@ -6,7 +6,7 @@ from pathlib import Path
 import ibis
 import pyarrow as pa
 
-from sasrec import errors, inputs, interactions, outputs, params
+from sasrec import errors, inputs, interactions, outputs, params, usage
 
 REVIEWS = Path("data/interim/reviews.parquet")
 USERS = Path("data/processed/users.parquet")
@@ -44,4 +44,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    usage.answer(__file__)
     errors.run(main)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from sasrec import errors, outputs, params, reviews
+from sasrec import errors, outputs, params, reviews, usage
 
 RAW = Path("data/raw/reviews.json.gz")
 REVIEWS = Path("data/interim/reviews.parquet")
@@ -50,4 +50,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    usage.answer(__file__)
     errors.run(main)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from sasrec import errors, holdout, inputs, outputs, params, sequences
+from sasrec import errors, holdout, inputs, outputs, params, sequences, usage
 
 REVIEWS = Path("data/interim/reviews.parquet")
 REJECTED = Path("data/interim/rejected.parquet")
@@ -74,4 +74,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    usage.answer(__file__)
     errors.run(main)

@@ -28,6 +28,7 @@ from sasrec import (
     sampling,
     scorers,
     training,
+    usage,
 )
 from sasrec.train_params import TrainParams
 
@@ -212,4 +213,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    usage.answer(__file__)
     errors.run(main)

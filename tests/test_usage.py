@@ -1,0 +1,40 @@
+"""What a stage says of itself."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+EXPECTED = {  # by the README
+    "fetch": ["data/raw/reviews.json.gz", 'fetch.source: "demo"', "fetch.file: null"],
+    "parse_gzip": ["data/raw/reviews.json.gz", "data/interim/rejected.parquet", "parse_gzip.max_expansion: 200"],
+    "filter_reindex": [
+        "data/interim/reviews.parquet",
+        "data/processed/books.parquet",
+        "filter_reindex.min_ratings: 10",
+    ],
+    "split": ["data/processed/interactions.parquet", "data/split/train.safetensors", "metrics/data.json"],
+    "train_gpu": ["data/split/train.safetensors", "models/sasrec.safetensors", "train.lr: 0.001"],
+    "evaluate": ["models/sasrec.json", "metrics/eval.json", "plots/rank_histogram.csv", "evaluation.padding: true"],
+}
+
+
+def run(stage: str, argument: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / f"stages/{stage}.py"), argument]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("stage", EXPECTED)
+def test_help_names_what_a_stage_reads_and_writes_and_its_params_from_any_folder(stage: str, tmp_path: Path) -> None:
+    done = run(stage, "--help", tmp_path)
+    assert done.returncode == 0
+    assert [line for line in EXPECTED[stage] if f"  {line}\n" not in done.stdout] == []
+
+
+def test_an_argument_is_refused_because_params_yaml_holds_them_all(tmp_path: Path) -> None:
+    done = run("split", "--seed=1", tmp_path)
+    assert done.returncode == 2
+    assert "unrecognized arguments: --seed=1" in done.stderr
+    assert list(tmp_path.iterdir()) == []
