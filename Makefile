@@ -7,7 +7,10 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 # What the README compares. DATA is a .json.gz dump; without it, the source that params.yaml names.
 SOURCE = $(if $(DATA),-S fetch.source=file -S fetch.file=$(abspath $(DATA)))
 
-.PHONY: repro test lint verify verify-cpus bench presets profile goodreads notebook default best constraints clean fuzz published faults audit sbom
+.PHONY: repro test lint verify verify-cpus bench presets profile goodreads notebook default best constraints clean fuzz published faults audit sbom help
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
 
 repro: $(VENV)/installed  ## run the pipeline with params.yaml as it is
 	dvc repro
@@ -51,8 +54,8 @@ profile: $(VENV)/installed  ## show where a training step's time goes, by operat
 faults: $(VENV)/installed  ## kill every stage at many moments, fill its disk, and count damaged outputs; takes ten minutes
 	FAULTS=$(FAULTS) python -m pytest -q -s -o timeout=0 tests/test_faults.py
 
-lint: $(VENV)/installed  ## check the style
-	ruff check . && ruff format --check .
+lint: $(VENV)/installed  ## check the style and the types
+	ruff check . && ruff format --check . && mypy
 
 audit: $(VENV)/audit  ## look the pinned packages up among the known vulnerabilities
 	python checks/audit.py $(AUDIT)

@@ -16,6 +16,7 @@ import sys
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import dump
 from sasrec import reproducibility
@@ -97,8 +98,9 @@ def compare(row: Row, folder: Path, runs: int) -> dict[str, object]:
         result["reference_seconds"] = spread(reference)
         result["reference_peak_mb"] = max(each["peak_mb"] for each in found["reference"])
         result["times_faster"] = spread([b / a for a, b in zip(ours, reference, strict=True)])
-    limits = [each["seconds"] for each in found["limit"]] or [each.get("limit_seconds") for each in found["ours"]]
-    if limits[0] is not None:
+    limits = [each["seconds"] for each in found["limit"]]
+    limits = limits or [each["limit_seconds"] for each in found["ours"] if "limit_seconds" in each]
+    if limits:
         result["limit_seconds"] = spread(limits)
         result["times_the_limit"] = spread([a / b for a, b in zip(ours, limits, strict=True)])
     for key in ("sampling_share", "first_seconds", "idle_seconds", "dvc_start_seconds"):
@@ -140,7 +142,7 @@ def shown(spread: dict[str, float], unit: str) -> str:
     return f"{spread['median'] * factor:.3g} {unit} ({spread['min'] * factor:.3g}-{spread['max'] * factor:.3g})"
 
 
-def line(result: dict) -> list[str]:
+def line(result: dict[str, Any]) -> list[str]:
     """Return the cells of a row of the table."""
     unit = "ms" if "step" in result["ours"] else "s"
     reference, times, limit = (result.get(key) for key in ("reference_seconds", "times_faster", "times_the_limit"))
@@ -166,13 +168,13 @@ def line(result: dict) -> list[str]:
 HEADER = ["work", "ours", "peak", "reference", "faster", "of its limit", "target", ""]
 
 
-def as_markdown(results: list[dict]) -> str:
+def as_markdown(results: list[dict[str, Any]]) -> str:
     """Return the table."""
     rows = [HEADER, ["---"] * len(HEADER), *map(line, results)]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in rows)
 
 
-def with_earlier(results: list[dict], path: Path, scale: float) -> list[dict]:
+def with_earlier(results: list[dict[str, Any]], path: Path, scale: float) -> list[dict[str, Any]]:
     """Return `results` and the other rows of the JSON at `path` if of the same scale, in the table's order."""
     content = json.loads(path.read_text()) if path.is_file() else {}
     earlier = content["rows"] if content.get("scale") == scale else []
@@ -181,7 +183,7 @@ def with_earlier(results: list[dict], path: Path, scale: float) -> list[dict]:
     return [by_title[title] for title in titles if title in by_title]
 
 
-def write(results: list[dict], arguments: argparse.Namespace) -> None:
+def write(results: list[dict[str, Any]], arguments: argparse.Namespace) -> None:
     """Write `results`, and the other rows of the file, as JSON."""
     rows = with_earlier(results, arguments.output, arguments.scale)
     arguments.output.parent.mkdir(parents=True, exist_ok=True)

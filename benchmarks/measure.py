@@ -14,9 +14,16 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ruamel.yaml import YAML
+
+if TYPE_CHECKING:  # else each work imports what it needs, so that others do not pay for it
+    from sasrec.holdout import TrainingSet
+    from sasrec.model import SasrecParams
+    from sasrec.sequences import Sequences
+    from sasrec.train_params import TrainParams
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "stages"))
@@ -110,7 +117,7 @@ def split_files() -> Measured:
     return measured
 
 
-def params() -> tuple:
+def params() -> "tuple[SasrecParams, TrainParams]":
     """Return the notebook's settings: sections sasrec and train of params.yaml."""
     from sasrec import model
     from sasrec.params import load
@@ -119,7 +126,7 @@ def params() -> tuple:
     return load("sasrec", model.SasrecParams), load("train", TrainParams)
 
 
-def short_histories() -> object:
+def short_histories() -> "TrainingSet":
     """Return a training set whose readers have 9 books in the mean, as Amazon's reviews of videos have."""
     from sasrec.holdout import TrainingSet
     from sasrec.sequences import Sequences
@@ -131,7 +138,7 @@ def short_histories() -> object:
     return TrainingSet(Sequences(items, offsets), np.zeros(len(items), np.int32), len(lengths), 25_475)
 
 
-def training_set(histories: str) -> object:
+def training_set(histories: str) -> "TrainingSet":
     """Return the training set called `histories`."""
     from sasrec import holdout
 
@@ -204,7 +211,7 @@ def peak_flops() -> float:
     return 2 * 2048**3 / min(times)
 
 
-def plain_model(num_books: int) -> tuple:
+def plain_model(num_books: int) -> tuple[Any, Any, "SasrecParams", "TrainParams"]:
     """Return the reference's model, its optimiser, and the params."""
     import torch
 
@@ -233,7 +240,7 @@ def step_plain(histories: str) -> Measured:
     return {"seconds": median_seconds(take)}
 
 
-def as_arrays(sequences: object) -> list[np.ndarray]:
+def as_arrays(sequences: "Sequences") -> list[np.ndarray]:
     """Return one array of books a reader."""
     return np.split(sequences.items, sequences.offsets[1:-1])
 

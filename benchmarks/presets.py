@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import dvc.api
 
@@ -67,7 +68,7 @@ def command(changes: Sequence[str]) -> list[str]:
     return ["dvc", "exp", "run", *(word for change in changes for word in ("-S", change))]
 
 
-def run(name: str, changes: Sequence[str]) -> dict:
+def run(name: str, changes: Sequence[str]) -> dict[str, Any]:
     """Return the metrics of an experiment of that name, run outside the workspace unless it is there already."""
     known = subprocess.run(["dvc", "exp", "list", "--name-only"], capture_output=True, text=True, check=True).stdout
     if name not in known.split():
@@ -104,7 +105,7 @@ def cells(metrics: dict[str, dict[str, float]]) -> list[str]:
     return [f"{metrics[ranked][name]:.3f} ± {metrics[ranked][name + '_half_width']:.3f}" for ranked, name in COLUMNS]
 
 
-def as_markdown(results: dict[str, dict]) -> str:
+def as_markdown(results: dict[str, dict[str, Any]]) -> str:
     """Return the table: a line a preset, and one a baseline."""
     rows = [["preset", "HR@10", "NDCG@10", "full HR@10", "full NDCG@10", "steps"], ["---"] * 6]
     rows += [[name, *cells(found["metrics"]["sasrec"]), str(found["steps"])] for name, found in results.items()]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sasrec.model import SasrecParams
-from sasrec.training import TrainParams
+from sasrec.train_params import TrainParams
 
 
 def parse(path: Path) -> pd.DataFrame:
@@ -39,9 +39,9 @@ def sample(
     """Return history, positives and negatives, each (batch, max_len) int64, drawn one reader and one book at a time."""
     batch = np.zeros((3, params.batch_size, max_len), dtype=np.int64)
     for row in range(params.batch_size):
-        books = histories[rng.integers(len(histories))]
+        books = histories[int(rng.integers(len(histories)))]
         while len(books) < 2:
-            books = histories[rng.integers(len(histories))]
+            books = histories[int(rng.integers(len(histories)))]
         read = set(books)
         following, place = books[-1], max_len - 1
         for book in reversed(books[:-1]):

@@ -21,8 +21,8 @@ DIGEST_BYTES = hashlib.sha256().digest_size
 def key(params: Iterable[msgspec.Struct], inputs: Iterable[Path], device: torch.device) -> str:
     """Return a digest of all that the result depends on: params, inputs, device, PyTorch and the code loaded so far."""
     folder = Path(__file__).parent.parent
-    loaded = [Path(module.__file__) for module in sys.modules.values() if getattr(module, "__file__", None)]
-    code = sorted({path for path in loaded if path.is_relative_to(folder)})
+    loaded = [getattr(module, "__file__", None) for module in sys.modules.values()]
+    code = sorted({Path(file) for file in loaded if file and Path(file).is_relative_to(folder)})
     digest = hashlib.sha256(f"{torch.__version__} {device.type} {msgspec.json.encode(list(params))!r}".encode())
     for path in [*code, *inputs]:
         digest.update(hashlib.sha256(path.read_bytes()).digest())

@@ -74,7 +74,9 @@ def compress(lines: list[ReviewLine]) -> bytes:
 
 def make_catalogue(num_books: int, rng: np.random.Generator) -> Catalogue:
     """Return at least `num_books` books; the last author may finish a series beyond them."""
-    sequel, author, openers_by_author = [], [], []
+    sequel: list[int] = []
+    author: list[int] = []
+    openers_by_author: list[list[int]] = []
     openers_by_genre: list[list[int]] = [[] for _ in range(NUM_GENRES)]
     while len(sequel) < num_books or len(openers_by_author) < NUM_GENRES:
         author_genre = len(openers_by_author) % NUM_GENRES  # in turn: no genre is without books

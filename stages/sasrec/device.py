@@ -22,7 +22,8 @@ def use(name: str, num_threads: int) -> torch.device:
     """
     torch.set_num_threads(num_threads)
     torch.set_deterministic_debug_mode("error")  # use_deterministic_algorithms would import the compiler, a second
-    torch.utils.deterministic.fill_uninitialized_memory = False  # we read nothing that we did not write
+    # We read nothing that we did not write. (A property of the module, which mypy does not see.)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.set_float32_matmul_precision("highest")
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":

@@ -100,7 +100,7 @@ def _receive(url: str, destination: Path) -> None:
 def _seconds_to_wait(response: requests.Response, attempt: int) -> float:
     """Return what the server asks for, else twice as long at each attempt."""
     try:
-        asked_for = Retry().get_retry_after(response)  # reads seconds and dates
+        asked_for = Retry().get_retry_after(response.raw)  # reads seconds and dates
     except InvalidHeader:
         asked_for = None
     return 2.0**attempt if asked_for is None else asked_for

@@ -92,7 +92,7 @@ def _decompressed(path: Path, max_expansion: int) -> Iterator[bytes]:
                 yield block
     except EOFError:
         raise UserError(f"{path}: the gzip data end too early or with garbage; {remedy}") from None
-    except (igzip_lib.error, OSError) as error:  # gzip.BadGzipFile is an OSError
+    except (igzip_lib.error, OSError) as error:  # type: ignore[misc]  # a class; isal's stub says an instance
         raise UserError(f"{path}: not intact gzip ({error}); {remedy}") from None
 
 
@@ -185,7 +185,7 @@ def _parse_line_by_line(
     return reviews, rejected
 
 
-def _parse_line(line: bytes, decoder: msgspec.json.Decoder, max_line_bytes: int) -> Review:
+def _parse_line(line: bytes, decoder: msgspec.json.Decoder[Review], max_line_bytes: int) -> Review:
     """Return the review; raise one of MALFORMED where the line is none."""
     if len(line) > max_line_bytes:
         raise msgspec.ValidationError(f"longer than parse_gzip.max_line_bytes, {max_line_bytes}")

@@ -141,7 +141,7 @@ def step(state: TrainingState, batch: Batch, objective: Objective) -> Tensor:
         loss = objective(state.model, batch, state.generator)
     state.optimizer.zero_grad()
     loss.backward()
-    norm = get_total_norm([parameter.grad for parameter in state.model.parameters()])
+    norm = get_total_norm([parameter.grad for parameter in state.model.parameters() if parameter.grad is not None])
     if params.clip_norm is not None:
         clip_grads_with_norm_(state.model.parameters(), params.clip_norm, norm)
     state.optimizer.step()
