@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 # What the README compares. DATA is a .json.gz dump; without it, the source that params.yaml names.
 SOURCE = $(if $(DATA),-S fetch.source=file -S fetch.file=$(abspath $(DATA)))
 
-.PHONY: repro test lint verify verify-cpus bench presets profile goodreads notebook default best constraints clean fuzz published faults
+.PHONY: repro test lint verify verify-cpus bench presets profile goodreads notebook default best constraints clean fuzz published faults export
 
 repro: $(VENV)/installed  ## run the pipeline with params.yaml as it is
 	dvc repro
@@ -29,6 +29,9 @@ published: $(VENV)/installed  ## the SASRec paper's protocol, for its own data s
 
 presets: $(VENV)/installed  ## compare the presets and the steps between them on DATA, three seeds each; takes an hour
 	python benchmarks/presets.py $(DATA) $(PRESETS)
+
+export: $(VENV)/installed  ## write models/sasrec.onnx, once onnxruntime gives PyTorch's scores for the held-out readers
+	python stages/export.py
 
 test: $(VENV)/installed  ## run the tests
 	python -m pytest
