@@ -68,4 +68,4 @@ constraints:  ## pin the newest versions that pyproject.toml admits; needs uv
 	mv constraints.new constraints.txt
 
 clean:  ## remove the environment and what the stages wrote; DVC's cache stays
-	rm -rf $(VENV) data/raw data/interim data/processed data/split models
+	rm -rf $(VENV) data/raw data/interim data/processed data/split models/environment.json models/sasrec.*

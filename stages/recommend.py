@@ -143,7 +143,9 @@ def as_rows(found: Recommendations, books: vocabulary.Vocabulary, titles: dict[s
     number = np.count_nonzero(found.books[0])
     ids = books.ids_of(found.books[0, :number]).to_pylist()
     scored = zip(ids, found.scores[0, :number].tolist(), strict=True)
-    return [Recommended(rank, each, score, titles.get(each)) for rank, (each, score) in enumerate(scored, start=1)]
+    return [
+        Recommended(rank, each, round(score, 6), titles.get(each)) for rank, (each, score) in enumerate(scored, start=1)
+    ]
 
 
 def as_json(rows: Sequence[Recommended]) -> str:

@@ -5,10 +5,12 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -169,6 +171,29 @@ def test_a_reader_that_the_filter_dropped_is_told_so_in_one_line(finished: Path)
     assert done.returncode == 1
     assert done.stderr.startswith(f"error: --user {dropped}: 4 of its reviews are in the dump, but the filter dropped")
     assert done.stderr.count("\n") == 1
+
+
+def reverse(table: pa.Table) -> pa.Table:
+    return table.take(np.arange(len(table))[::-1])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda table: table.slice(0, 50), "it has 50 books, the model"),
+        (reverse, "its book_idx do not count up from 1"),
+    ],
+)
+def test_books_of_another_run_are_refused(
+    project: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[pa.Table], pa.Table], message: str
+) -> None:
+    monkeypatch.chdir(project)
+    monkeypatch.setattr("sasrec.device.use", lambda *_: torch.device("cpu"))
+    table = pq.ParquetFile(recommend.BOOKS).read()
+    recommend.BOOKS.unlink()  # it is write-protected
+    pq.write_table(change(table), recommend.BOOKS)
+    with pytest.raises(UserError, match=rf"{recommend.BOOKS}: cannot be used: {message}"):
+        answer("--history", "1")
 
 
 def test_every_reader_is_written_as_each_alone_is_answered(
