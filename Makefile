@@ -7,7 +7,8 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 # What the README compares. DATA is a .json.gz dump; without it, the source that params.yaml names.
 SOURCE = $(if $(DATA),-S fetch.source=file -S fetch.file=$(abspath $(DATA)))
 
-.PHONY: repro test lint verify verify-cpus bench presets profile goodreads notebook default best constraints clean fuzz published faults audit sbom help
+# Every target with a description.
+.PHONY: $(shell sed -n 's/^\([a-z-]*\):.*  \#\# .*/\1/p' $(MAKEFILE_LIST))
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -32,6 +33,9 @@ published: $(VENV)/installed  ## the SASRec paper's protocol, for its own data s
 
 presets: $(VENV)/installed  ## compare the presets and the steps between them on DATA, three seeds each; takes an hour
 	python benchmarks/presets.py $(DATA) $(PRESETS)
+
+export: $(VENV)/installed  ## write models/sasrec.onnx, once onnxruntime gives PyTorch's scores for the held-out readers
+	python stages/export.py
 
 test: $(VENV)/installed  ## run the tests
 	python -m pytest
@@ -78,4 +82,4 @@ constraints:  ## pin the newest versions that pyproject.toml admits; needs uv
 	mv constraints.new constraints.txt
 
 clean:  ## remove the environment and what the stages wrote; DVC's cache stays
-	rm -rf $(VENV) data/raw data/interim data/processed data/split models
+	rm -rf $(VENV) data/raw data/interim data/processed data/split models/environment.json models/sasrec.*

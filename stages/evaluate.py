@@ -9,7 +9,7 @@ os.environ.update(reproducibility.environment())  # before torch is imported, wh
 
 import numpy as np
 
-from sasrec import device, errors, holdout, inputs, model, outputs, params, ranking, scorers, train_params, usage
+from sasrec import card, device, errors, holdout, inputs, model, outputs, params, ranking, scorers, train_params, usage
 
 TRAIN = Path("data/split/train.safetensors")
 EVALUATION = Path("data/split/evaluation.safetensors")
@@ -17,6 +17,8 @@ WEIGHTS = Path("models/sasrec.safetensors")
 CONFIG = Path("models/sasrec.json")
 METRICS = Path("metrics/eval.json")
 RANKS = Path("plots/rank_histogram.csv")
+CARD = Path("models/README.md")
+PARAMS = Path("params.yaml")
 
 
 def table(metrics: dict[str, dict[str, dict[str, float]]], k: int) -> str:
@@ -30,9 +32,10 @@ def table(metrics: dict[str, dict[str, dict[str, float]]], k: int) -> str:
 
 
 def main() -> None:
-    """Read the params, the model and the held-out readers; write the metrics and the histogram of ranks."""
+    """Read the params, the model and the held-out readers; write the metrics, the histogram of ranks and the card."""
     evaluation = params.load("evaluation", holdout.EvaluationParams)
     train = params.load("train", train_params.TrainParams)
+    described = card.read_params(PARAMS)
     errors.require(TRAIN, EVALUATION, WEIGHTS, CONFIG)
     where = device.use(train.device, train.num_threads)
     training_set = holdout.load_training_set(TRAIN)
@@ -60,6 +63,8 @@ def main() -> None:
     num_places = held_out.negatives.shape[1] + 1
     counts = [np.bincount(found.sampled, minlength=num_places).tolist() for found in ranks.values()]
     outputs.write_csv(RANKS, ["rank", *ranks], zip(range(1, num_places + 1), *counts, strict=True))
+    with outputs.whole(CARD) as partial:
+        partial.write_text(card.text(described, card.count(training_set, held_out), metrics), encoding="utf-8")
     print(table(metrics, evaluation.k))
 
 

@@ -17,7 +17,7 @@ import torch
 from conftest import runner
 from safetensors.numpy import load_file, save
 
-from sasrec import errors, holdout, inputs
+from sasrec import errors, holdout, inputs, interactions_file
 
 with mock.patch.dict(os.environ):  # the stages set variables for torch when they are imported
     import evaluate
@@ -182,7 +182,8 @@ def bits(path: Path, number: int, end: int) -> Iterable[int]:
 
 
 @pytest.mark.parametrize(
-    ("path", "schema"), [(filter_reindex.REVIEWS, filter_reindex.COLUMNS), (split.INTERACTIONS, split.COLUMNS)]
+    ("path", "schema"),
+    [(filter_reindex.REVIEWS, filter_reindex.COLUMNS), (split.INTERACTIONS, interactions_file.COLUMNS)],
 )
 def test_a_flipped_bit_of_a_table_is_found_or_changes_nothing(project: Path, path: Path, schema: pa.Schema) -> None:
     content = (project / path).read_bytes()

@@ -155,7 +155,7 @@ def test_a_file_of_ones_own_is_linked_into_the_workspace_and_the_cache(project: 
     mine.write_bytes(gzip.compress(gzip.decompress((project / "data/raw/reviews.json.gz").read_bytes())))
     set_params(project, fetch={"source": "file", "file": str(mine), "demo_users": 1})
     done = runner(project)("dvc", "repro")
-    assert stages_run(done.stdout) == ["fetch", "parse_gzip"]  # the same reviews: nothing after them runs
+    assert stages_run(done.stdout) == ["fetch", "parse_gzip", "evaluate"]  # the same reviews; the card names the source
     assert (project / "data/raw/reviews.json.gz").samefile(mine)
     assert mine.stat().st_nlink == 3  # mine, the workspace's and the cache's: one copy of the bytes
 
