@@ -137,6 +137,6 @@ def test_the_committed_card_is_of_the_committed_run() -> None:
 def test_a_tagged_model_can_be_fetched_as_an_artifact(project: Path) -> None:
     run = runner(project)
     run("git", "tag", "-a", "sasrec@v1.0.0", "-m", "The first")
-    run("dvc", "artifacts", "get", ".", "sasrec", "-o", "fetched.safetensors")
+    run("dvc", "artifacts", "get", ".", "sasrec", "--rev", "v1.0.0", "-o", "fetched.safetensors")
     fetched = (project / "fetched.safetensors").read_bytes()
     assert fetched == (project / "models/sasrec.safetensors").read_bytes()

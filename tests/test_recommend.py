@@ -76,6 +76,18 @@ def test_what_the_model_does_not_know_is_refused(small: Recommender, history: li
         small.recommend([history], k)
 
 
+def test_a_score_that_is_not_finite_is_refused(small: Recommender) -> None:
+    with torch.no_grad():
+        small.model.item_embedding.weight[3] = torch.nan
+    with pytest.raises(UserError, match="a score is not finite"):
+        small.recommend([[5]], k=2)
+
+
+def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"sasrec.safetensors: not found; run `dvc repro`"):
+        Recommender.load(tmp_path)
+
+
 @pytest.mark.parametrize("padding", [True, False])
 def test_a_true_book_is_recommended_exactly_where_evaluate_ranks_it_among_the_first_k(
     finished: Path, padding: bool
