@@ -13,8 +13,12 @@ SOURCE = $(if $(DATA),-S fetch.source=file -S fetch.file=$(abspath $(DATA)))
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
 
-repro: $(VENV)/installed  ## run the pipeline with params.yaml as it is
+repro: $(VENV)/installed  ## run the pipeline with params.yaml as it is, and show the metrics
 	dvc repro
+	@python stages/show.py
+
+show: $(VENV)/installed  ## show the metrics of the last run
+	@python stages/show.py
 
 goodreads: $(VENV)/installed  ## the real dump (620 MB), as an experiment: params.yaml is changed in the workspace
 	dvc exp run -S fetch.source=goodreads

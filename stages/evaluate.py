@@ -9,7 +9,21 @@ os.environ.update(reproducibility.environment())  # before torch is imported, wh
 
 import numpy as np
 
-from sasrec import card, device, errors, holdout, inputs, model, outputs, params, ranking, scorers, train_params, usage
+from sasrec import (
+    card,
+    device,
+    errors,
+    holdout,
+    inputs,
+    metrics_table,
+    model,
+    outputs,
+    params,
+    ranking,
+    scorers,
+    train_params,
+    usage,
+)
 
 TRAIN = Path("data/split/train.safetensors")
 EVALUATION = Path("data/split/evaluation.safetensors")
@@ -19,16 +33,6 @@ METRICS = Path("metrics/eval.json")
 RANKS = Path("plots/rank_histogram.csv")
 CARD = Path("models/README.md")
 PARAMS = Path("params.yaml")
-
-
-def table(metrics: dict[str, dict[str, dict[str, float]]], k: int) -> str:
-    """Return the metrics as text, a line a scorer."""
-    columns = [(ranked, f"{name}@{k}") for ranked in ("sampled", "full") for name in ("HR", "NDCG")]
-    lines = [" " * 18 + "".join(f"{ranked + ' ' + name:>20}" for ranked, name in columns)]
-    for scorer, by_list in metrics.items():
-        cells = (f"{by_list[r][name]:.4f} ± {by_list[r][name + '_half_width']:.4f}" for r, name in columns)
-        lines.append(f"{scorer:<18}" + "".join(f"{cell:>20}" for cell in cells))
-    return "\n".join(lines)
 
 
 def main() -> None:
@@ -65,7 +69,7 @@ def main() -> None:
     outputs.write_csv(RANKS, ["rank", *ranks], zip(range(1, num_places + 1), *counts, strict=True))
     with outputs.whole(CARD) as partial:
         partial.write_text(card.text(described, card.count(training_set, held_out), metrics), encoding="utf-8")
-    print(table(metrics, evaluation.k))
+    print(metrics_table.as_text(metrics))
 
 
 if __name__ == "__main__":

@@ -11,11 +11,9 @@ from ruamel.yaml import YAML
 from sasrec import params
 from sasrec.errors import UserError
 from sasrec.holdout import EvaluationParams, HeldOut, SplitParams, TrainingSet
+from sasrec.metrics_table import Metrics
 from sasrec.model import SasrecParams
 from sasrec.train_params import TrainParams
-
-Metrics = Mapping[str, Mapping[str, Mapping[str, float]]]
-"""What metrics/eval.json holds: by scorer, by list (sampled or full), the mean and half-width of each metric."""
 
 GOODREADS = "https://cseweb.ucsd.edu/~jmcauley/datasets/goodreads.html"
 

@@ -1,0 +1,21 @@
+"""Prints the metrics of the last evaluation as a table."""
+
+from pathlib import Path
+
+import msgspec
+
+from sasrec import errors, inputs, metrics_table
+
+METRICS = Path("metrics/eval.json")
+
+
+def main() -> None:
+    """Read the metrics and print them; no stage: it writes nothing."""
+    errors.require(METRICS)
+    with inputs.reading(METRICS):
+        table = metrics_table.as_text(msgspec.json.decode(METRICS.read_bytes()))
+    print(table)
+
+
+if __name__ == "__main__":
+    errors.run(main)
