@@ -7,10 +7,13 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 # What the README compares. DATA is a .json.gz dump; without it, the source that params.yaml names.
 SOURCE = $(if $(DATA),-S fetch.source=file -S fetch.file=$(abspath $(DATA)))
 
-.PHONY: repro test lint verify verify-cpus bench presets profile goodreads notebook default best constraints clean fuzz published faults
+.PHONY: repro report test lint verify verify-cpus bench presets profile goodreads notebook default best constraints clean fuzz published faults
 
 repro: $(VENV)/installed  ## run the pipeline with params.yaml as it is
 	dvc repro
+
+report: $(VENV)/installed  ## write report.html, one page on the run; TITLES is a CSV that names the books
+	python stages/report.py $(if $(TITLES),--titles $(TITLES))
 
 goodreads: $(VENV)/installed  ## the real dump (620 MB), as an experiment: params.yaml is changed in the workspace
 	dvc exp run -S fetch.source=goodreads
