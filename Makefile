@@ -20,6 +20,9 @@ repro: $(VENV)/installed  ## run the pipeline with params.yaml as it is, and sho
 show: $(VENV)/installed  ## show the metrics of the last run
 	@python stages/show.py
 
+report: $(VENV)/installed  ## write report.html, one page on the run; TITLES is a CSV that names the books
+	python stages/report.py $(if $(TITLES),--titles $(TITLES))
+
 goodreads: $(VENV)/installed  ## the real dump (620 MB), as an experiment: params.yaml is changed in the workspace
 	dvc exp run -S fetch.source=goodreads
 

@@ -115,7 +115,7 @@ def describe(path: str, first: Path | None, second: Path | None) -> str:
         return _describe_rows(first, second)
     if path.endswith(".safetensors"):
         return _describe_tensors(first, second)
-    if path.endswith((".json", ".csv", ".md")):
+    if path.endswith((".json", ".csv", ".tsv", ".md")):
         return _describe_lines(first, second)
     return f": {first.stat().st_size} against {second.stat().st_size} bytes"
 

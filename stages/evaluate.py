@@ -8,8 +8,10 @@ from sasrec import reproducibility
 os.environ.update(reproducibility.environment())  # before torch is imported, which reads them once
 
 import numpy as np
+from tqdm import tqdm
 
 from sasrec import (
+    breakdown,
     card,
     device,
     errors,
@@ -31,8 +33,23 @@ WEIGHTS = Path("models/sasrec.safetensors")
 CONFIG = Path("models/sasrec.json")
 METRICS = Path("metrics/eval.json")
 RANKS = Path("plots/rank_histogram.csv")
+HISTORY_LENGTHS = Path("plots/history_length.csv")
+BY_HISTORY_LENGTH = Path("plots/by_history_length.csv")
+BY_POPULARITY = Path("plots/by_popularity.csv")
 CARD = Path("models/README.md")
 PARAMS = Path("params.yaml")
+
+
+def write_breakdowns(
+    training_set: holdout.TrainingSet, held_out: holdout.HeldOut, ranks: dict[str, np.ndarray], k: int
+) -> None:
+    """Write the metrics among the sampled books by the reader's history, and by the true book's training ratings."""
+    popularity = np.bincount(training_set.histories.items, minlength=training_set.num_books + 1)
+    for path, name, counts in (
+        (BY_HISTORY_LENGTH, "history_length", held_out.histories.lengths),
+        (BY_POPULARITY, "popularity", popularity[held_out.true_books]),
+    ):
+        outputs.write_csv(path, [name, *breakdown.HEADER], breakdown.rows(counts, ranks, k))
 
 
 def main() -> None:
@@ -55,7 +72,8 @@ def main() -> None:
         "recent_popularity": scorers.by_recent_popularity(training_set),
         "item_transitions": scorers.by_transitions(training_set),
     }
-    ranks = {name: ranking.rank(held_out, scorer) for name, scorer in by_name.items()}
+    progress = tqdm(by_name.items(), desc="evaluate", unit=" rankings", disable=None)
+    ranks = {name: ranking.rank(held_out, scorer) for name, scorer in progress}
     metrics = {
         name: {
             "sampled": ranking.summary(found.sampled, evaluation.k),
@@ -67,6 +85,9 @@ def main() -> None:
     num_places = held_out.negatives.shape[1] + 1
     counts = [np.bincount(found.sampled, minlength=num_places).tolist() for found in ranks.values()]
     outputs.write_csv(RANKS, ["rank", *ranks], zip(range(1, num_places + 1), *counts, strict=True))
+    write_breakdowns(training_set, held_out, {name: found.sampled for name, found in ranks.items()}, evaluation.k)
+    lengths = breakdown.lengths(training_set.histories.lengths, config.sasrec.max_len)
+    outputs.write_csv(HISTORY_LENGTHS, ["books", "up_to_max_len", "beyond_max_len"], lengths)
     with outputs.whole(CARD) as partial:
         partial.write_text(card.text(described, card.count(training_set, held_out), metrics), encoding="utf-8")
     print(metrics_table.as_text(metrics))

@@ -13,11 +13,12 @@ USERS = Path("data/processed/users.parquet")
 BOOKS = Path("data/processed/books.parquet")
 INTERACTIONS = Path("data/processed/interactions.parquet")
 RATINGS_PER_READER = Path("plots/ratings_per_reader.csv")
+RATINGS_PER_BOOK = Path("plots/ratings_per_book.csv")
 COLUMNS = pa.schema([("user_id", pa.string()), ("timestamp", pa.date32()), ("book_id", pa.string())])
 
 
 def write_tables(section: interactions.FilterReindexParams) -> None:
-    """Write the tables and the distribution of ratings per reader; raise UserError where no reader is left."""
+    """Write the tables and the distributions of ratings; raise UserError where no reader is left."""
     engine = ibis.duckdb.connect()
     reviews = engine.read_parquet(REVIEWS, file_row_number=True).rename(position="file_row_number")
     tables = interactions.reindex(reviews, section, store=partial(engine.create_table, temp=True))
@@ -30,8 +31,9 @@ def write_tables(section: interactions.FilterReindexParams) -> None:
     outputs.write_parquet(USERS, tables.users.to_pyarrow_batches())
     outputs.write_parquet(BOOKS, tables.books.to_pyarrow_batches())
     outputs.write_parquet(INTERACTIONS, tables.interactions.to_pyarrow_batches())
-    histogram = interactions.ratings_per_reader(reviews).to_pyarrow_batches().read_all()
-    outputs.write_csv(RATINGS_PER_READER, histogram.schema.names, zip(*histogram.to_pydict().values(), strict=True))
+    for path, column, plural in ((RATINGS_PER_READER, "user_id", "readers"), (RATINGS_PER_BOOK, "book_id", "books")):
+        histogram = interactions.histogram(reviews, column, plural).to_pyarrow_batches().read_all()
+        outputs.write_csv(path, histogram.schema.names, zip(*histogram.to_pydict().values(), strict=True))
 
 
 def main() -> None:

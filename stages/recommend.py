@@ -1,7 +1,6 @@
 """Prints the books to read next for one reader, or writes those of every reader, from what the stages wrote."""
 
 import argparse
-import csv
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -17,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from sasrec import device, errors, holdout, inputs, interactions_file, outputs, params, train_params, vocabulary
+from sasrec import device, errors, holdout, inputs, interactions_file, outputs, params, titles, train_params, vocabulary
 from sasrec.recommender import Recommendations, Recommender
 from sasrec.sequences import Sequences
 
@@ -85,9 +84,9 @@ def answer(arguments: argparse.Namespace) -> None:
         write_all(recommender, books, arguments)
         return
     history = known_books(arguments.history, books) if arguments.user is None else history_of(arguments.user)
-    titles = read_titles(arguments.titles) if arguments.titles else {}
+    names = titles.read(arguments.titles) if arguments.titles else {}
     found = recommender.recommend([history], arguments.k, exclude_seen=arguments.exclude_seen)
-    rows = as_rows(found, books, titles)
+    rows = as_rows(found, books, names)
     print(as_json(rows) if arguments.format == "json" else as_table(rows))
 
 
@@ -126,25 +125,13 @@ def why_unknown(column: str, value: str) -> str:
     return f"{number} of its reviews are in the dump, but the filter dropped {who} (filter_reindex.min_ratings)"
 
 
-def read_titles(path: Path) -> dict[str, str]:
-    """Return the title of each book_id; raise UserError where the file is not such a CSV file."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = csv.DictReader(file)
-            if not {"book_id", "title"} <= set(rows.fieldnames or []):
-                raise errors.UserError(f"--titles {path}: has no columns book_id and title; its first line names them")
-            return {row["book_id"]: row["title"] for row in rows}
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise errors.UserError(f"--titles {path}: no CSV file in UTF-8: {error}") from None
-
-
-def as_rows(found: Recommendations, books: vocabulary.Vocabulary, titles: dict[str, str]) -> list[Recommended]:
+def as_rows(found: Recommendations, books: vocabulary.Vocabulary, names: dict[str, str]) -> list[Recommended]:
     """Return the recommendations of one reader."""
     number = np.count_nonzero(found.books[0])
     ids = books.ids_of(found.books[0, :number]).to_pylist()
     scored = zip(ids, found.scores[0, :number].tolist(), strict=True)
     return [
-        Recommended(rank, each, round(score, 6), titles.get(each)) for rank, (each, score) in enumerate(scored, start=1)
+        Recommended(rank, each, round(score, 6), names.get(each)) for rank, (each, score) in enumerate(scored, start=1)
     ]
 
 

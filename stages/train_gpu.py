@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sasrec import reproducibility
 
@@ -32,6 +33,9 @@ from sasrec import (
 )
 from sasrec.train_params import TrainParams
 
+if TYPE_CHECKING:
+    from dvclive.live import Live
+
 TRAIN = Path("data/split/train.safetensors")
 VALIDATION = Path("data/split/validation.safetensors")
 WEIGHTS = Path("models/sasrec.safetensors")
@@ -40,6 +44,7 @@ ENVIRONMENT = Path("models/environment.json")  # of no stage: it may differ wher
 METRICS = Path("metrics/train.json")
 LOSS = Path("plots/loss.csv")
 VALIDATION_CURVE = Path("plots/validation.csv")
+LIVE = Path("dvclive")  # grows by an epoch at a time, for whoever watches
 CHECKPOINTS = Path("checkpoints/train_gpu")  # of no stage, so that DVC leaves it alone between runs
 CHECKPOINT_SECONDS = 20.0  # between two; there is one after each epoch, too
 VALIDATION_K = 10  # not evaluation.k: another cutoff there must not train again
@@ -129,10 +134,33 @@ def resume(state: training.TrainingState, checkpoint_file: Path) -> None:
             print(f"{checkpoint_file}: ignored, it is damaged", file=sys.stderr)
 
 
-def mean_loss(state: training.TrainingState, epoch: int) -> float:
+def mean_loss(state: training.TrainingState, epoch: int, steps_per_epoch: int) -> float:
     """Return the mean loss of a finished epoch, counted from 1."""
-    steps_per_epoch = len(state.losses) // len(state.curve)
     return sum(state.losses[(epoch - 1) * steps_per_epoch : epoch * steps_per_epoch]) / steps_per_epoch
+
+
+def open_live() -> "Live":
+    """Return what writes the series that grow by an epoch at a time, from the first one on.
+
+    It leaves dvc.yaml and the experiments alone: the stage declares the files, and DVC saves an experiment itself.
+    """
+    from dvclive.live import Live  # it imports DVC and pandas: not above, where --help and every error would wait
+
+    live = Live(str(LIVE), dvcyaml=None, save_dvc_exp=False)
+    live.step = 1
+    return live
+
+
+def write_live(live: "Live", state: training.TrainingState, section: TrainParams, steps_per_epoch: int) -> None:
+    """Write the finished epochs that `live` has not: after a resumption, all of them."""
+    num_steps = section.num_epochs * steps_per_epoch
+    while live.step <= len(state.curve):
+        rate = training.learning_rate(section, live.step * steps_per_epoch - 1, num_steps)
+        live.log_metric("loss", mean_loss(state, live.step, steps_per_epoch))
+        live.log_metric("learning_rate", rate)
+        for name in (HR, NDCG):
+            live.log_metric(name, state.curve[live.step - 1][name])
+        live.next_step()
 
 
 def write_outputs(state: training.TrainingState, config: model.Config, keep: str) -> None:
@@ -144,7 +172,7 @@ def write_outputs(state: training.TrainingState, config: model.Config, keep: str
         model.save(weights, state.model)
     outputs.write_json(CONFIG, config)
     metrics = {
-        "loss": mean_loss(state, epoch),
+        "loss": mean_loss(state, epoch, len(state.losses) // len(state.curve)),
         "kept_epoch": epoch,
         "epochs": len(state.curve),
         "steps": len(state.losses),
@@ -182,18 +210,22 @@ def train_and_write() -> None:
     take_step = step_taker(state, train, section)
     checkpoint_file = CHECKPOINTS / checkpoint.key([sasrec, section], [TRAIN, VALIDATION], where)
     resume(state, checkpoint_file)
+    live = open_live()
+    write_live(live, state, section, steps_per_epoch)
 
     while not is_over(state, section):
         train_epoch(state, take_step, section, steps_per_epoch, checkpoint_file)
         validate(state, validation)
         checkpoint.write(checkpoint_file, state)
+        write_live(live, state, section, steps_per_epoch)
         epoch = len(state.curve)
         print(
-            f"epoch {epoch}/{section.num_epochs}: loss {mean_loss(state, epoch):.4f}, "
+            f"epoch {epoch}/{section.num_epochs}: loss {mean_loss(state, epoch, steps_per_epoch):.4f}, "
             f"validation {NDCG} {state.curve[-1][NDCG]:.4f}",
             flush=True,
         )
 
+    live.end()
     write_outputs(state, model.Config(train.num_books, sasrec), section.keep)
     outputs.write_json(ENVIRONMENT, device.environment(where))
     shutil.rmtree(CHECKPOINTS)

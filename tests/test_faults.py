@@ -28,9 +28,10 @@ PYTHON = Path(sys.executable)
 
 
 def outputs_of(*stages: str) -> list[str]:
-    """The declared outputs; one with options is a mapping from its path to them."""
+    """The declared outputs, but for what grows while it is watched; one with options is a mapping from its path."""
     declared = [output for stage in stages for output in STAGES[stage]["outs"] + STAGES[stage].get("metrics", [])]
-    return [path for output in declared for path in ([output] if isinstance(output, str) else output)]
+    paths = [path for output in declared for path in ([output] if isinstance(output, str) else output)]
+    return [path for path in paths if not path.startswith("dvclive/")]
 
 
 @dataclass

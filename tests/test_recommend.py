@@ -144,15 +144,6 @@ def test_titles_are_shown_beside_the_ids(here: Path, tmp_path: Path, capsys: pyt
     assert all(line.endswith(f"Volume {line.split()[1]}, bound") for line in lines)
 
 
-@pytest.mark.parametrize(
-    ("content", "message"), [(b"id,name\n1,x\n", "no columns book_id and title"), (b"book_id,title\n1,\xff\n", "UTF-8")]
-)
-def test_titles_that_are_none_are_refused(here: Path, tmp_path: Path, content: bytes, message: str) -> None:
-    (tmp_path / "titles.csv").write_bytes(content)
-    with pytest.raises(UserError, match=message):
-        answer("--history", column(recommend.BOOKS, "book_id")[0], "--titles", tmp_path / "titles.csv")
-
-
 def test_books_that_are_unknown_are_named_and_the_others_used(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     known = column(recommend.BOOKS, "book_id")[0]
     answer("--history", f"{known},nowhere")

@@ -15,6 +15,7 @@ from typing import BinaryIO
 import msgspec
 import numpy as np
 import pyarrow as pa
+from tqdm import tqdm
 
 NUM_GENRES = 12
 FIRST_DAY = datetime.date(2007, 1, 1)
@@ -60,7 +61,8 @@ def write_dump(file: BinaryIO, num_users: int, num_books: int, seed: int) -> Non
     catalogue = make_catalogue(num_books, rng)
     sentences = _make_sentences(rng)
     lines = itertools.chain.from_iterable(
-        reviews_of_reader(catalogue, sentences, _draw_number(rng), rng) for _ in range(num_users)
+        reviews_of_reader(catalogue, sentences, _draw_number(rng), rng)
+        for _ in tqdm(range(num_users), desc="demo", unit=" readers", unit_scale=True, disable=None)
     )
     while member := list(itertools.islice(lines, LINES_PER_GZIP_MEMBER)):
         file.write(compress(member))

@@ -15,6 +15,7 @@ from isal import igzip
 from urllib3.exceptions import InvalidHeader
 from urllib3.util import Retry
 
+from sasrec import progress
 from sasrec.errors import UserError
 
 DRIVE_URL = "https://drive.google.com/uc?id={}"
@@ -109,7 +110,7 @@ def _seconds_to_wait(response: requests.Response, attempt: int) -> float:
 def check_intact(path: Path) -> None:
     """Raise UserError where `path` is not one whole gzip file; reads all of it."""
     try:
-        with igzip.open(path, "rb") as file:
+        with progress.reading(path, "check") as raw, igzip.open(raw, "rb") as file:
             is_empty = not file.read(BLOCK_BYTES)
             while file.read(BLOCK_BYTES):
                 pass
@@ -141,7 +142,7 @@ def check_gzip(path: Path) -> None:
 
 def check_sha256(path: Path, expected: str | None) -> str:
     """Return the SHA-256 of `path` in hexadecimal; raise UserError where it is not the one expected."""
-    with path.open("rb") as file:
+    with progress.reading(path, "digest") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if expected is not None and digest != expected.lower():
         raise UserError(

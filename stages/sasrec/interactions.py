@@ -1,7 +1,6 @@
 """Filters, re-indexes and orders reviews, as one Ibis expression that any Ibis engine can run."""
 
 from collections.abc import Callable
-from itertools import pairwise
 from typing import Literal, NamedTuple
 
 import ibis
@@ -9,6 +8,7 @@ import msgspec
 from ibis import _
 from ibis.expr.types import Table
 
+from sasrec import bins
 from sasrec.params import Count
 
 
@@ -64,18 +64,15 @@ def reindex(reviews: Table, params: FilterReindexParams, store: Store = lazily) 
     return Tables(users.order_by("user_idx"), books.order_by("book_idx"), interactions)
 
 
-def ratings_per_reader(reviews: Table) -> Table:
-    """Return the columns ratings and readers: how many readers of the dump have how many reviews.
+def histogram(reviews: Table, column: str, plural: str) -> Table:
+    """Return the columns ratings and `plural`: how many values of `column` have how many reviews.
 
-    `ratings` names a range, such as 10-19; the ranges grow as 1, 2, 5, 10, 20, 50, ... and empty ones are left out.
+    `ratings` names a range of `bins.LABELS`; empty ones are left out.
     """
-    by_user = reviews.group_by("user_id").agg(ratings=_.count())
-    starts = [digit * 10**power for power in range(6) for digit in (1, 2, 5)]
-    ranges = [(start, end - 1) for start, end in pairwise(starts)]
-    labels = [str(first) if first == last else f"{first}-{last}" for first, last in ranges] + [f"{starts[-1]}+"]
-    bucket = by_user.mutate(bucket=_.ratings.bucket(starts, include_over=True))
-    counts = bucket.group_by("bucket").agg(readers=_.count()).order_by("bucket")
-    return counts.select(ratings=_.bucket.cases(*enumerate(labels)), readers=_.readers)
+    by_value = reviews.group_by(column).agg(ratings=_.count())
+    binned = by_value.mutate(bin=_.ratings.bucket(bins.STARTS, include_over=True))
+    counts = binned.group_by("bin").agg(**{plural: _.count()}).order_by("bin")
+    return counts.select(_.bin.cases(*enumerate(bins.LABELS)).name("ratings"), plural)
 
 
 def _rank_by_first_appearance() -> ibis.expr.types.IntegerValue:

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 from isal import igzip_lib, igzip_threaded
 
+from sasrec import progress
 from sasrec.errors import UserError
 
 BLOCK_BYTES = 1 << 19  # the decompressor hands over 1 MB: larger reads wait for it; small ones stay in cache
@@ -79,7 +80,7 @@ def _decompressed(path: Path, max_expansion: int) -> Iterator[bytes]:
         num_compressed, num_bytes = path.stat().st_size, 0
         if num_compressed == 0:
             raise UserError(f"{path}: is empty; {remedy}")
-        with igzip_threaded.open(path, "rb", threads=1) as file:
+        with progress.reading(path, "read") as raw, igzip_threaded.open(raw, "rb", threads=1) as file:
             # isal returns nothing, once, also where its thread puts the rest down and ends just as the reader has
             # given up waiting. The second of two reads tells whether that was the end.
             while block := file.read(BLOCK_BYTES) or file.read(BLOCK_BYTES):

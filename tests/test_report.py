@@ -1,0 +1,151 @@
+"""`make report`: one HTML file that says all of a run, opens without a network and fits a phone."""
+
+import html
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from unittest import mock
+
+import pytest
+from conftest import ROOT, runner, set_params
+
+with mock.patch.dict(os.environ):  # the stages set variables for torch when they are imported
+    import report
+from sasrec import errors
+
+CHROMIUM = next(filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"])), None)
+HOSTILE = "<script>alert(1)</script>"
+
+
+@pytest.fixture(scope="module")
+def page(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of the small run; each book has a title that would be a script."""
+    folder = tmp_path_factory.mktemp("report")
+    ids = report.inputs.read_parquet(finished / report.BOOKS, report.BOOK_IDS)["book_id"].to_pylist()
+    rows = "".join(f"{id_},{HOSTILE} {id_},A. Author\n" for id_ in ids)
+    (folder / "titles.csv").write_text("book_id,title,authors\n" + rows)
+    options = ["--titles", str(folder / "titles.csv"), "--output", str(folder / "report.html")]
+    runner(finished)(sys.executable, "stages/report.py", *options)
+    return folder / "report.html"
+
+
+def text_of(page: Path) -> str:
+    """What a reader sees, spaces made one."""
+    visible = re.sub("<style>.*?</style>|<[^>]*>", " ", page.read_text(), flags=re.DOTALL)
+    return " ".join(html.unescape(visible).split())
+
+
+def test_it_shows_every_metric_with_its_interval_and_every_count(page: Path, finished: Path) -> None:
+    text = text_of(page)
+    for lists in json.loads((finished / "metrics/eval.json").read_text()).values():
+        for values in lists.values():
+            for name in ("HR@10", "NDCG@10"):
+                assert f"{values[name]:.3f} ± {values[f'{name}_half_width']:.3f}" in text
+    counts = json.loads((finished / "metrics/data.json").read_text())
+    assert f"train users {counts['train_users']:,}" in text
+    assert f"mean ratings per user {counts['mean_ratings_per_user']:,.1f}" in text
+
+
+def test_it_holds_every_plot_of_dvc_yaml(page: Path) -> None:
+    from ruamel.yaml import YAML
+
+    expected = [name for plot in YAML(typ="safe").load(ROOT / "dvc.yaml")["plots"] for name in plot]
+    assert re.findall('<figure id="(.*?)"', page.read_text()) == expected
+
+
+def test_it_refers_to_nothing_outside_and_runs_no_script(page: Path) -> None:
+    content = page.read_text()
+    addresses = re.findall(r"""(?:src|href|url)\s*[=(]\s*["']?([^"'\s>)]*)""", content)
+    assert addresses
+    assert all(address.startswith("data:") for address in addresses)
+    assert "<script" not in content
+    assert "@import" not in content
+
+
+def test_a_title_is_shown_as_text_whatever_it_holds(page: Path) -> None:
+    assert re.search(re.escape(HOSTILE) + r" \d+ — A\. Author", text_of(page))
+
+
+def test_it_gives_the_commands_that_lead_to_it(page: Path, finished: Path) -> None:
+    revision = runner(finished)("git", "rev-parse", "HEAD").stdout.strip()
+    assert f"git checkout {revision} make repro" in text_of(page)
+    assert "Out of date" not in text_of(page)
+
+
+def test_changed_params_and_code_and_what_is_out_of_date_are_named(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_params(project, train={"lr": 0.003})
+    code = project / "stages/sasrec/ranking.py"
+    code.write_text(code.read_text() + "# changed\n")
+    monkeypatch.chdir(project)
+    found = report.origin()
+    [(key, values)] = found["changed_params"].items()
+    assert (key, values["old"], values["new"]) == ("train.lr", 0.001, 0.003)
+    assert found["changed_code"] == ["stages/sasrec/ranking.py"]
+    assert found["out_of_date"] == ["train_gpu", "evaluate"]
+
+
+def test_no_example_recommends_a_book_of_the_history_and_rank_one_is_the_first(
+    finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(finished)
+    monkeypatch.setattr(report, "NUM_EXAMPLES", 60)  # all
+    monkeypatch.setattr(report, "NUM_SHOWN", 300)  # all of the books, in their order
+    monkeypatch.setattr("sasrec.device.use", lambda *_: None)
+    shown = report.examples({})
+    for reader in shown:
+        names = [book["name"] for book in reader["recommended"][: reader["rank"] + 5]]
+        assert not set(names) & (set(reader["latest"]) - {reader["true_book"]})
+        if reader["true_book"] not in reader["latest"]:
+            assert names.index(reader["true_book"]) <= reader["rank"] - 1  # books of the same score count against it
+    assert len(shown) == 60
+
+
+def run_main(*arguments: str) -> None:
+    with mock.patch("sys.argv", ["report.py", *arguments]):
+        errors.run(report.write_report)
+
+
+def test_a_missing_output_ends_it_with_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match=r"error: data/split/train.safetensors: not found; run `dvc repro`"):
+        run_main()
+
+
+@pytest.mark.parametrize("name", ["jinja2", "vl_convert"])
+def test_a_missing_library_ends_it_with_the_command_that_installs_it(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(SystemExit, match=rf"error: the report needs {name}; run `pip install -c constraints.txt -e"):
+        run_main()
+
+
+MEASURE = """<!DOCTYPE html><title>test</title><iframe id="it" width="{width}" height="900" srcdoc="{page}"></iframe>
+<script>onload = () => {{
+  const inner = document.getElementById("it").contentWindow, root = inner.document.documentElement;
+  const fetched = inner.performance.getEntriesByType("resource").filter(entry => !entry.name.startsWith("data:"));
+  const drawn = [...inner.document.images].every(image => image.complete && image.naturalWidth > 0);
+  document.body.dataset.found = [root.clientWidth, root.scrollWidth, fetched.length, drawn].join(" ");
+}}</script>"""
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here to open the page in")
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_browser_opens_it_without_a_complaint_a_request_or_a_sideways_scroll(
+    page: Path, tmp_path: Path, width: int
+) -> None:
+    (tmp_path / "test.html").write_text(MEASURE.format(width=width, page=html.escape(page.read_text())))
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--dump-dom"]
+    profile = f"--user-data-dir={tmp_path / 'profile'}"
+    command = [CHROMIUM, *options, profile, (tmp_path / "test.html").as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    found = re.search('data-found="(.*?)"', done.stdout)[1].split()
+    assert int(found[1]) <= int(found[0]) <= width
+    assert found[2:] == ["0", "true"]
+    assert "CONSOLE" not in done.stderr
