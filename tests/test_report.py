@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from unittest import mock
 
+import pyarrow.parquet as pq
 import pytest
 from conftest import ROOT, runner, set_params
 
@@ -25,7 +26,7 @@ HOSTILE = "<script>alert(1)</script>"
 def page(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report of the small run; each book has a title that would be a script."""
     folder = tmp_path_factory.mktemp("report")
-    ids = report.inputs.read_parquet(finished / report.BOOKS, report.BOOK_IDS)["book_id"].to_pylist()
+    ids = pq.ParquetFile(finished / report.BOOKS).read()["book_id"].to_pylist()
     rows = "".join(f"{id_},{HOSTILE} {id_},A. Author\n" for id_ in ids)
     (folder / "titles.csv").write_text("book_id,title,authors\n" + rows)
     options = ["--titles", str(folder / "titles.csv"), "--output", str(folder / "report.html")]
