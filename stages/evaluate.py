@@ -9,7 +9,7 @@ os.environ.update(reproducibility.environment())  # before torch is imported, wh
 
 import numpy as np
 
-from sasrec import device, errors, holdout, inputs, model, outputs, params, ranking, scorers, train_params
+from sasrec import device, errors, holdout, inputs, launch, model, outputs, params, ranking, scorers, train_params
 
 TRAIN = Path("data/split/train.safetensors")
 EVALUATION = Path("data/split/evaluation.safetensors")
@@ -34,7 +34,8 @@ def main() -> None:
     evaluation = params.load("evaluation", holdout.EvaluationParams)
     train = params.load("train", train_params.TrainParams)
     errors.require(TRAIN, EVALUATION, WEIGHTS, CONFIG)
-    where = device.use(train.device, train.num_threads)
+    share = launch.share(processes=1)  # more only under torchrun: on one machine, starting them takes longer
+    where = device.use(train.device, train.num_threads, share)
     training_set = holdout.load_training_set(TRAIN)
     held_out = holdout.load_held_out(EVALUATION, training_set)
     config = model.load_config(CONFIG)
@@ -43,12 +44,15 @@ def main() -> None:
             raise ValueError(f"the model has {config.num_books} books, {TRAIN} {training_set.num_books}")
     network = model.load(WEIGHTS, config).to(where)
     by_name = {
-        "sasrec": scorers.by_model(network, padding=evaluation.padding),
+        "sasrec": scorers.by_model(network, share, padding=evaluation.padding),
         "popularity": scorers.by_popularity(training_set),
         "recent_popularity": scorers.by_recent_popularity(training_set),
         "item_transitions": scorers.by_transitions(training_set),
     }
-    ranks = {name: ranking.rank(held_out, scorer) for name, scorer in by_name.items()}
+    with launch.connected(share, where):
+        ranks = {name: ranking.rank(held_out, scorer, share) for name, scorer in by_name.items()}
+    if not share.is_first:
+        return
     metrics = {
         name: {
             "sampled": ranking.summary(found.sampled, evaluation.k),

@@ -12,6 +12,7 @@ from sasrec import reproducibility
 
 os.environ.update(reproducibility.environment())  # before torch is imported, which reads them once
 
+import msgspec
 import torch
 from tqdm import tqdm
 
@@ -21,6 +22,7 @@ from sasrec import (
     device,
     errors,
     holdout,
+    launch,
     model,
     outputs,
     params,
@@ -29,6 +31,7 @@ from sasrec import (
     scorers,
     training,
 )
+from sasrec.processes import ALONE, Share
 from sasrec.train_params import TrainParams
 
 TRAIN = Path("data/split/train.safetensors")
@@ -49,13 +52,18 @@ Take = Callable[[], torch.Tensor]
 """Takes the next step; returns its loss, on the device."""
 
 
-def step_taker(state: training.TrainingState, train: holdout.TrainingSet, section: TrainParams) -> Take:
-    """Return what takes the steps: a CUDA graph on a GPU."""
+def step_taker(state: training.TrainingState, train: holdout.TrainingSet, section: TrainParams, share: Share) -> Take:
+    """Return what takes the steps: a CUDA graph on one GPU, which DistributedDataParallel could not be part of."""
     where = state.generator.device
     sizes = training.sizes(section, state.model.params.max_len)
-    objective = training.Objective(train, section, where)
-    if where.type == "cuda":
+    objective: torch.nn.Module = training.Objective(state.model, train, section, share)
+    if where.type == "cuda" and share.count == 1:
         return captured.CapturedStep(state, sampling.DeviceSampler(train, sizes, where), objective)
+    if share.count > 1:
+        objective = torch.nn.parallel.DistributedDataParallel(objective)
+    if where.type == "cuda":
+        on_device = sampling.DeviceSampler(train, sizes, where)
+        return lambda: training.step(state, on_device.draw(state.generator), objective)
     sampler = sampling.PackedSampler(train, sizes)
     return lambda: training.step(state, sampler.draw(state.batch_rng), objective)
 
@@ -66,6 +74,7 @@ def train_epoch(
     section: TrainParams,
     steps_per_epoch: int,
     checkpoint_file: Path,
+    share: Share = ALONE,
 ) -> None:
     """Take the steps that the epoch has left, and save the state now and then.
 
@@ -77,7 +86,8 @@ def train_epoch(
     unread: list[torch.Tensor] = []  # losses still on the device: reading one waits for it
     saved = time.monotonic()
     label = f"epoch {len(state.curve) + 1}/{section.num_epochs}"
-    with tqdm(total=steps_per_epoch, initial=taken, desc=label, unit="step", disable=None) as progress:
+    hidden = None if share.is_first else True  # None: where standard error is no terminal
+    with tqdm(total=steps_per_epoch, initial=taken, desc=label, unit="step", disable=hidden) as progress:
         for number in range(taken + 1, steps_per_epoch + 1):
             num_taken = len(state.losses) + len(unread)
             rate = training.learning_rate(section, num_taken, section.num_epochs * steps_per_epoch)
@@ -85,12 +95,12 @@ def train_epoch(
             unread.append(take_step())
             progress.update()
             if number % 10 == 0 or number == steps_per_epoch:
-                latest = torch.stack(unread).tolist()
+                latest = share.mean(torch.stack(unread)).tolist()
                 training.require_finite(state, latest)
                 state.losses += latest
                 unread.clear()
                 progress.set_postfix(loss=f"{state.losses[-1]:.3f}")
-                if time.monotonic() - saved > CHECKPOINT_SECONDS:
+                if share.is_first and time.monotonic() - saved > CHECKPOINT_SECONDS:
                     checkpoint.write(checkpoint_file, state)
                     saved = time.monotonic()
 
@@ -101,9 +111,9 @@ def best_epoch(state: training.TrainingState) -> int:
     return points.index(max(points)) + 1
 
 
-def validate(state: training.TrainingState, validation: holdout.HeldOut) -> None:
+def validate(state: training.TrainingState, validation: holdout.HeldOut, share: Share) -> None:
     """Add the epoch's metrics to the curve, and keep its weights where it is the best so far."""
-    ranks = ranking.rank(validation, scorers.by_model(state.model))
+    ranks = ranking.rank(validation, scorers.by_model(state.model, share), share)
     state.curve.append(ranking.summary(ranks.sampled, VALIDATION_K))
     if best_epoch(state) == len(state.curve):
         state.best = {name: tensor.cpu().clone() for name, tensor in state.model.state_dict().items()}
@@ -116,16 +126,24 @@ def is_over(state: training.TrainingState, section: TrainParams) -> bool:
     return num_epochs == section.num_epochs or bool(out_of_patience)
 
 
-def resume(state: training.TrainingState, checkpoint_file: Path) -> None:
-    """Go on from the checkpoint, if there is an intact one of the same params, inputs and code."""
-    for other in sorted(CHECKPOINTS.glob("*")):
-        if other != checkpoint_file:
-            print(f"{other}: ignored, it is of other params, inputs or code", file=sys.stderr)
+def resume(state: training.TrainingState, checkpoint_file: Path, share: Share) -> None:
+    """Go on from the checkpoint, if there is an intact one of the same params, inputs and code.
+
+    Raises:
+        UserError: the processes did not find the same one.
+
+    """
+    others = [path for path in sorted(CHECKPOINTS.glob("*")) if path != checkpoint_file]
+    notes = [f"{path}: ignored, it is of other params, inputs or code" for path in others]
     if checkpoint_file.is_file():
-        if checkpoint.restore(checkpoint_file, state):
-            print(f"{checkpoint_file}: going on after step {len(state.losses)}", file=sys.stderr)
-        else:
-            print(f"{checkpoint_file}: ignored, it is damaged", file=sys.stderr)
+        is_intact = checkpoint.restore(checkpoint_file, state)
+        found = f"going on after step {len(state.losses)}" if is_intact else "ignored, it is damaged"
+        notes.append(f"{checkpoint_file}: {found}")
+    for note in notes if share.is_first else []:
+        print(note, file=sys.stderr)
+    num_taken = share.mean(torch.tensor(float(len(state.losses))))
+    if num_taken != len(state.losses):
+        raise errors.UserError(f"{CHECKPOINTS}: the processes see different ones; put it where all machines see it")
 
 
 def mean_loss(state: training.TrainingState, epoch: int) -> float:
@@ -168,7 +186,8 @@ def train_and_write() -> None:
     sasrec = params.load("sasrec", model.SasrecParams)
     section = params.load("train", TrainParams)
     errors.require(TRAIN, VALIDATION)
-    where = device.use(section.device, section.num_threads)
+    share = launch.share(section.processes)
+    where = device.use(section.device, section.num_threads, share)
     train = holdout.load_training_set(TRAIN)
     validation = holdout.load_held_out(VALIDATION, train)
     steps_per_epoch = train.num_readers // section.batch_size
@@ -178,24 +197,29 @@ def train_and_write() -> None:
             "that an epoch has no step; lower it"
         )
     state = training.start(train, section, sasrec, where)
-    take_step = step_taker(state, train, section)
-    checkpoint_file = CHECKPOINTS / checkpoint.key([sasrec, section], [TRAIN, VALIDATION], where)
-    resume(state, checkpoint_file)
+    # A checkpoint holds nothing of how many processes wrote it: any number goes on from it.
+    key = checkpoint.key([sasrec, msgspec.structs.replace(section, processes=1)], [TRAIN, VALIDATION], where)
+    checkpoint_file = CHECKPOINTS / key
 
-    while not is_over(state, section):
-        train_epoch(state, take_step, section, steps_per_epoch, checkpoint_file)
-        validate(state, validation)
-        checkpoint.write(checkpoint_file, state)
-        epoch = len(state.curve)
-        print(
-            f"epoch {epoch}/{section.num_epochs}: loss {mean_loss(state, epoch):.4f}, "
-            f"validation {NDCG} {state.curve[-1][NDCG]:.4f}",
-            flush=True,
-        )
+    with launch.connected(share, where):
+        take_step = step_taker(state, train, section, share)
+        resume(state, checkpoint_file, share)
+        while not is_over(state, section):
+            train_epoch(state, take_step, section, steps_per_epoch, checkpoint_file, share)
+            validate(state, validation, share)
+            if share.is_first:
+                checkpoint.write(checkpoint_file, state)
+                epoch = len(state.curve)
+                print(
+                    f"epoch {epoch}/{section.num_epochs}: loss {mean_loss(state, epoch):.4f}, "
+                    f"validation {NDCG} {state.curve[-1][NDCG]:.4f}",
+                    flush=True,
+                )
 
-    write_outputs(state, model.Config(train.num_books, sasrec), section.keep)
-    outputs.write_json(ENVIRONMENT, device.environment(where))
-    shutil.rmtree(CHECKPOINTS)
+    if share.is_first:
+        write_outputs(state, model.Config(train.num_books, sasrec), section.keep)
+        outputs.write_json(ENVIRONMENT, device.environment(where))
+        shutil.rmtree(CHECKPOINTS)
 
 
 def main() -> None:
