@@ -52,11 +52,11 @@ Take = Callable[[], torch.Tensor]
 """Takes the next step; returns its loss, on the device."""
 
 
-def step_taker(state: training.TrainingState, train: holdout.TrainingSet, section: TrainParams, share: Share) -> Take:
+def step_taker(state: training.TrainingState, train: holdout.TrainingSet, share: Share = ALONE) -> Take:
     """Return what takes the steps: a CUDA graph on one GPU, which DistributedDataParallel could not be part of."""
     where = state.generator.device
-    sizes = training.sizes(section, state.model.params.max_len)
-    objective: torch.nn.Module = training.Objective(state.model, train, section, share)
+    sizes = training.sizes(state.params, state.model.params.max_len)
+    objective: torch.nn.Module = training.Objective(state.model, train, state.params, share)
     if where.type == "cuda" and share.count == 1:
         return captured.CapturedStep(state, sampling.DeviceSampler(train, sizes, where), objective)
     if share.count > 1:
@@ -111,7 +111,7 @@ def best_epoch(state: training.TrainingState) -> int:
     return points.index(max(points)) + 1
 
 
-def validate(state: training.TrainingState, validation: holdout.HeldOut, share: Share) -> None:
+def validate(state: training.TrainingState, validation: holdout.HeldOut, share: Share = ALONE) -> None:
     """Add the epoch's metrics to the curve, and keep its weights where it is the best so far."""
     ranks = ranking.rank(validation, scorers.by_model(state.model, share), share)
     state.curve.append(ranking.summary(ranks.sampled, VALIDATION_K))
@@ -144,6 +144,30 @@ def resume(state: training.TrainingState, checkpoint_file: Path, share: Share) -
     num_taken = share.mean(torch.tensor(float(len(state.losses))))
     if num_taken != len(state.losses):
         raise errors.UserError(f"{CHECKPOINTS}: the processes see different ones; put it where all machines see it")
+
+
+def train_epochs(
+    state: training.TrainingState,
+    train: holdout.TrainingSet,
+    validation: holdout.HeldOut,
+    checkpoint_file: Path,
+    share: Share,
+) -> None:
+    """Train from the last checkpoint on, validating and saving after each epoch; the first process says how it goes."""
+    section = state.params
+    take_step = step_taker(state, train, share)
+    resume(state, checkpoint_file, share)
+    while not is_over(state, section):
+        train_epoch(state, take_step, section, train.num_readers // section.batch_size, checkpoint_file, share)
+        validate(state, validation, share)
+        if share.is_first:
+            checkpoint.write(checkpoint_file, state)
+            epoch = len(state.curve)
+            print(
+                f"epoch {epoch}/{section.num_epochs}: loss {mean_loss(state, epoch):.4f}, "
+                f"validation {NDCG} {state.curve[-1][NDCG]:.4f}",
+                flush=True,
+            )
 
 
 def mean_loss(state: training.TrainingState, epoch: int) -> float:
@@ -190,8 +214,7 @@ def train_and_write() -> None:
     where = device.use(section.device, section.num_threads, share)
     train = holdout.load_training_set(TRAIN)
     validation = holdout.load_held_out(VALIDATION, train)
-    steps_per_epoch = train.num_readers // section.batch_size
-    if steps_per_epoch == 0:
+    if section.batch_size > train.num_readers:
         raise errors.UserError(
             f"params.yaml: train.batch_size is {section.batch_size}, more than the {train.num_readers} readers, so "
             "that an epoch has no step; lower it"
@@ -199,23 +222,8 @@ def train_and_write() -> None:
     state = training.start(train, section, sasrec, where)
     # A checkpoint holds nothing of how many processes wrote it: any number goes on from it.
     key = checkpoint.key([sasrec, msgspec.structs.replace(section, processes=1)], [TRAIN, VALIDATION], where)
-    checkpoint_file = CHECKPOINTS / key
-
     with launch.connected(share, where):
-        take_step = step_taker(state, train, section, share)
-        resume(state, checkpoint_file, share)
-        while not is_over(state, section):
-            train_epoch(state, take_step, section, steps_per_epoch, checkpoint_file, share)
-            validate(state, validation, share)
-            if share.is_first:
-                checkpoint.write(checkpoint_file, state)
-                epoch = len(state.curve)
-                print(
-                    f"epoch {epoch}/{section.num_epochs}: loss {mean_loss(state, epoch):.4f}, "
-                    f"validation {NDCG} {state.curve[-1][NDCG]:.4f}",
-                    flush=True,
-                )
-
+        train_epochs(state, train, validation, CHECKPOINTS / key, share)
     if share.is_first:
         write_outputs(state, model.Config(train.num_books, sasrec), section.keep)
         outputs.write_json(ENVIRONMENT, device.environment(where))

@@ -34,7 +34,7 @@ def curve(objective: str, share: Share = ALONE) -> list[float]:
     """The loss of each step, which every process must ask for."""
     params = train_params(batch_size=16, lr=0.01, **OBJECTIVES[objective])
     state = training.start(TRAIN, params, SASREC, CPU)
-    take_step = train_gpu.step_taker(state, TRAIN, params, share)
+    take_step = train_gpu.step_taker(state, TRAIN, share)
     return [share.mean(take_step()).item() for _ in range(STEPS)]
 
 

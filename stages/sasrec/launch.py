@@ -25,6 +25,9 @@ from sasrec.processes import Share
 
 STARTED_BY_FIRST = "SASREC_STARTED_BY_FIRST"
 GRACE_SECONDS = 5.0  # for the first process to learn from its connection that another one ended
+# Gloo's threads take Python's lock to drop their last tensors. What holds the lock while it ends gloo, as the end of
+# DistributedDataParallel may, waits for them for ever: so they are let do it before.
+DRAIN_SECONDS = 0.3
 LOST = "another process ended"
 RESUME = "`dvc repro` starts this stage again, and training goes on from its last checkpoint"
 
@@ -77,6 +80,7 @@ def connected(share: Share, device: torch.device) -> Iterator[None]:
         for other in others:
             other.process.kill()
             other.process.wait()
+        time.sleep(DRAIN_SECONDS)
 
 
 def is_lost_connection(error: RuntimeError) -> bool:
