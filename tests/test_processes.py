@@ -131,7 +131,7 @@ def end_of(command: subprocess.Popen[str]) -> tuple[int, list[str]]:
 
 
 def test_a_killed_process_ends_all_and_any_number_goes_on_from_the_checkpoint(project: Path, start: Callable) -> None:
-    set_params(project, train={"num_epochs": 100})
+    set_params(project, train={"num_epochs": 30})
     runner(project)(*TRAIN_GPU)
     alone = losses(project)
 
