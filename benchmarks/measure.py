@@ -157,7 +157,7 @@ def step(histories: str, device_name: str = "cpu") -> Measured:
     train = training_set(histories)
     state = training.start(train, section, sasrec, where)
     sizes = training.sizes(section, sasrec.max_len)
-    objective = training.Objective(train, section, where)
+    objective = training.Objective(state.model, train, section)
     if where.type == "cuda":
         take_step = captured.CapturedStep(state, sampling.DeviceSampler(train, sizes, where), objective)
         return {"seconds": median_seconds(lambda: take_step(), torch.cuda.synchronize)}

@@ -30,7 +30,7 @@ def main() -> None:
     train = holdout.load_training_set(TRAIN)
     state = training.start(train, section, sasrec, where)
     sampler = sampling.PackedSampler(train, training.sizes(section, sasrec.max_len))
-    objective = training.Objective(train, section, where)
+    objective = training.Objective(state.model, train, section)
     for _ in range(WARM_UP_STEPS):
         training.step(state, sampler.draw(state.batch_rng), objective)
     on_cuda = [ProfilerActivity.CUDA] if where.type == "cuda" else []

@@ -17,6 +17,7 @@ from sasrec import (
     errors,
     holdout,
     inputs,
+    launch,
     metrics_table,
     model,
     outputs,
@@ -58,7 +59,8 @@ def main() -> None:
     train = params.load("train", train_params.TrainParams)
     described = card.read_params(PARAMS)
     errors.require(TRAIN, EVALUATION, WEIGHTS, CONFIG)
-    where = device.use(train.device, train.num_threads)
+    share = launch.share(processes=1)  # more only under torchrun: on one machine, starting them takes longer
+    where = device.use(train.device, train.num_threads, share)
     training_set = holdout.load_training_set(TRAIN)
     held_out = holdout.load_held_out(EVALUATION, training_set)
     config = model.load_config(CONFIG)
@@ -67,13 +69,16 @@ def main() -> None:
             raise ValueError(f"the model has {config.num_books} books, {TRAIN} {training_set.num_books}")
     network = model.load(WEIGHTS, config).to(where)
     by_name = {
-        "sasrec": scorers.by_model(network, padding=evaluation.padding),
+        "sasrec": scorers.by_model(network, share, padding=evaluation.padding),
         "popularity": scorers.by_popularity(training_set),
         "recent_popularity": scorers.by_recent_popularity(training_set),
         "item_transitions": scorers.by_transitions(training_set),
     }
-    progress = tqdm(by_name.items(), desc="evaluate", unit=" rankings", disable=None)
-    ranks = {name: ranking.rank(held_out, scorer) for name, scorer in progress}
+    progress = tqdm(by_name.items(), desc="evaluate", unit=" rankings", disable=None if share.is_first else True)
+    with launch.connected(share, where):
+        ranks = {name: ranking.rank(held_out, scorer, share) for name, scorer in progress}
+    if not share.is_first:
+        return
     metrics = {
         name: {
             "sampled": ranking.summary(found.sampled, evaluation.k),

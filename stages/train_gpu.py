@@ -7,12 +7,12 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from sasrec import reproducibility
 
 os.environ.update(reproducibility.environment())  # before torch is imported, which reads them once
 
+import msgspec
 import torch
 from tqdm import tqdm
 
@@ -22,6 +22,8 @@ from sasrec import (
     device,
     errors,
     holdout,
+    launch,
+    live,
     model,
     outputs,
     params,
@@ -31,10 +33,8 @@ from sasrec import (
     training,
     usage,
 )
+from sasrec.processes import ALONE, Share
 from sasrec.train_params import TrainParams
-
-if TYPE_CHECKING:
-    from dvclive.live import Live
 
 TRAIN = Path("data/split/train.safetensors")
 VALIDATION = Path("data/split/validation.safetensors")
@@ -55,15 +55,19 @@ Take = Callable[[], torch.Tensor]
 """Takes the next step; returns its loss, on the device."""
 
 
-def step_taker(state: training.TrainingState, train: holdout.TrainingSet, section: TrainParams) -> Take:
-    """Return what takes the steps: a CUDA graph on a GPU."""
+def step_taker(state: training.TrainingState, train: holdout.TrainingSet, share: Share = ALONE) -> Take:
+    """Return what takes the steps: a CUDA graph on one GPU, which DistributedDataParallel could not be part of."""
     where = state.generator.device
-    sizes = training.sizes(section, state.model.params.max_len)
-    objective = training.Objective(train, section, where)
-    if where.type == "cuda":
+    sizes = training.sizes(state.params, state.model.params.max_len)
+    objective = training.Objective(state.model, train, state.params, share)
+    if where.type == "cuda" and share.count == 1:
         return captured.CapturedStep(state, sampling.DeviceSampler(train, sizes, where), objective)
+    shared = torch.nn.parallel.DistributedDataParallel(objective) if share.count > 1 else objective
+    if where.type == "cuda":
+        on_device = sampling.DeviceSampler(train, sizes, where)
+        return lambda: training.step(state, on_device.draw(state.generator), shared)
     sampler = sampling.PackedSampler(train, sizes)
-    return lambda: training.step(state, sampler.draw(state.batch_rng), objective)
+    return lambda: training.step(state, sampler.draw(state.batch_rng), shared)
 
 
 def train_epoch(
@@ -72,6 +76,7 @@ def train_epoch(
     section: TrainParams,
     steps_per_epoch: int,
     checkpoint_file: Path,
+    share: Share = ALONE,
 ) -> None:
     """Take the steps that the epoch has left, and save the state now and then.
 
@@ -83,7 +88,8 @@ def train_epoch(
     unread: list[torch.Tensor] = []  # losses still on the device: reading one waits for it
     saved = time.monotonic()
     label = f"epoch {len(state.curve) + 1}/{section.num_epochs}"
-    with tqdm(total=steps_per_epoch, initial=taken, desc=label, unit="step", disable=None) as progress:
+    hidden = None if share.is_first else True  # None: where standard error is no terminal
+    with tqdm(total=steps_per_epoch, initial=taken, desc=label, unit="step", disable=hidden) as progress:
         for number in range(taken + 1, steps_per_epoch + 1):
             num_taken = len(state.losses) + len(unread)
             rate = training.learning_rate(section, num_taken, section.num_epochs * steps_per_epoch)
@@ -91,12 +97,12 @@ def train_epoch(
             unread.append(take_step())
             progress.update()
             if number % 10 == 0 or number == steps_per_epoch:
-                latest = torch.stack(unread).tolist()
+                latest = share.mean(torch.stack(unread)).tolist()
                 training.require_finite(state, latest)
                 state.losses += latest
                 unread.clear()
                 progress.set_postfix(loss=f"{state.losses[-1]:.3f}")
-                if time.monotonic() - saved > CHECKPOINT_SECONDS:
+                if share.is_first and time.monotonic() - saved > CHECKPOINT_SECONDS:
                     checkpoint.write(checkpoint_file, state)
                     saved = time.monotonic()
 
@@ -107,9 +113,9 @@ def best_epoch(state: training.TrainingState) -> int:
     return points.index(max(points)) + 1
 
 
-def validate(state: training.TrainingState, validation: holdout.HeldOut) -> None:
+def validate(state: training.TrainingState, validation: holdout.HeldOut, share: Share = ALONE) -> None:
     """Add the epoch's metrics to the curve, and keep its weights where it is the best so far."""
-    ranks = ranking.rank(validation, scorers.by_model(state.model))
+    ranks = ranking.rank(validation, scorers.by_model(state.model, share), share)
     state.curve.append(ranking.summary(ranks.sampled, VALIDATION_K))
     if best_epoch(state) == len(state.curve):
         state.best = {name: tensor.cpu().clone() for name, tensor in state.model.state_dict().items()}
@@ -122,45 +128,55 @@ def is_over(state: training.TrainingState, section: TrainParams) -> bool:
     return num_epochs == section.num_epochs or bool(out_of_patience)
 
 
-def resume(state: training.TrainingState, checkpoint_file: Path) -> None:
-    """Go on from the checkpoint, if there is an intact one of the same params, inputs and code."""
-    for other in sorted(CHECKPOINTS.glob("*")):
-        if other != checkpoint_file:
-            print(f"{other}: ignored, it is of other params, inputs or code", file=sys.stderr)
-    if checkpoint_file.is_file():
-        if checkpoint.restore(checkpoint_file, state):
-            print(f"{checkpoint_file}: going on after step {len(state.losses)}", file=sys.stderr)
-        else:
-            print(f"{checkpoint_file}: ignored, it is damaged", file=sys.stderr)
+def resume(state: training.TrainingState, checkpoint_file: Path, share: Share) -> None:
+    """Go on from the checkpoint, if there is an intact one of the same params, inputs and code.
 
+    Raises:
+        UserError: the processes did not find the same one.
 
-def mean_loss(state: training.TrainingState, epoch: int, steps_per_epoch: int) -> float:
-    """Return the mean loss of a finished epoch, counted from 1."""
-    return sum(state.losses[(epoch - 1) * steps_per_epoch : epoch * steps_per_epoch]) / steps_per_epoch
-
-
-def open_live() -> "Live":
-    """Return what writes the series that grow by an epoch at a time, from the first one on.
-
-    It leaves dvc.yaml and the experiments alone: the stage declares the files, and DVC saves an experiment itself.
     """
-    from dvclive.live import Live  # it imports DVC and pandas: not above, where --help and every error would wait
+    others = [path for path in sorted(CHECKPOINTS.glob("*")) if path != checkpoint_file]
+    notes = [f"{path}: ignored, it is of other params, inputs or code" for path in others]
+    if checkpoint_file.is_file():
+        is_intact = checkpoint.restore(checkpoint_file, state)
+        found = f"going on after step {len(state.losses)}" if is_intact else "ignored, it is damaged"
+        notes.append(f"{checkpoint_file}: {found}")
+    for note in notes if share.is_first else []:
+        print(note, file=sys.stderr)
+    num_taken = share.mean(torch.tensor(float(len(state.losses))))
+    if num_taken != len(state.losses):
+        raise errors.UserError(f"{CHECKPOINTS}: the processes see different ones; put it where all machines see it")
 
-    live = Live(str(LIVE), dvcyaml=None, save_dvc_exp=False)
-    live.step = 1
-    return live
 
-
-def write_live(live: "Live", state: training.TrainingState, section: TrainParams, steps_per_epoch: int) -> None:
-    """Write the finished epochs that `live` has not: after a resumption, all of them."""
-    num_steps = section.num_epochs * steps_per_epoch
-    while live.step <= len(state.curve):
-        rate = training.learning_rate(section, live.step * steps_per_epoch - 1, num_steps)
-        live.log_metric("loss", mean_loss(state, live.step, steps_per_epoch))
-        live.log_metric("learning_rate", rate)
-        for name in (HR, NDCG):
-            live.log_metric(name, state.curve[live.step - 1][name])
-        live.next_step()
+def train_epochs(
+    state: training.TrainingState,
+    train: holdout.TrainingSet,
+    validation: holdout.HeldOut,
+    checkpoint_file: Path,
+    share: Share,
+) -> None:
+    """Train from the last checkpoint on, validating and saving after each epoch; the first process says how it goes."""
+    section = state.params
+    steps_per_epoch = train.num_readers // section.batch_size
+    take_step = step_taker(state, train, share)
+    resume(state, checkpoint_file, share)
+    if share.is_first:
+        series = live.start(LIVE)
+        live.write(series, state, steps_per_epoch)
+    while not is_over(state, section):
+        train_epoch(state, take_step, section, steps_per_epoch, checkpoint_file, share)
+        validate(state, validation, share)
+        if share.is_first:
+            checkpoint.write(checkpoint_file, state)
+            live.write(series, state, steps_per_epoch)
+            epoch = len(state.curve)
+            print(
+                f"epoch {epoch}/{section.num_epochs}: loss {training.mean_loss(state, epoch, steps_per_epoch):.4f}, "
+                f"validation {NDCG} {state.curve[-1][NDCG]:.4f}",
+                flush=True,
+            )
+    if share.is_first:
+        series.end()
 
 
 def write_outputs(state: training.TrainingState, config: model.Config, keep: str) -> None:
@@ -172,7 +188,7 @@ def write_outputs(state: training.TrainingState, config: model.Config, keep: str
         model.save(weights, state.model)
     outputs.write_json(CONFIG, config)
     metrics = {
-        "loss": mean_loss(state, epoch, len(state.losses) // len(state.curve)),
+        "loss": training.mean_loss(state, epoch, len(state.losses) // len(state.curve)),
         "kept_epoch": epoch,
         "epochs": len(state.curve),
         "steps": len(state.losses),
@@ -197,38 +213,24 @@ def train_and_write() -> None:
     sasrec = params.load("sasrec", model.SasrecParams)
     section = params.load("train", TrainParams)
     errors.require(TRAIN, VALIDATION)
-    where = device.use(section.device, section.num_threads)
+    share = launch.share(section.processes)
+    where = device.use(section.device, section.num_threads, share)
     train = holdout.load_training_set(TRAIN)
     validation = holdout.load_held_out(VALIDATION, train)
-    steps_per_epoch = train.num_readers // section.batch_size
-    if steps_per_epoch == 0:
+    if section.batch_size > train.num_readers:
         raise errors.UserError(
             f"params.yaml: train.batch_size is {section.batch_size}, more than the {train.num_readers} readers, so "
             "that an epoch has no step; lower it"
         )
     state = training.start(train, section, sasrec, where)
-    take_step = step_taker(state, train, section)
-    checkpoint_file = CHECKPOINTS / checkpoint.key([sasrec, section], [TRAIN, VALIDATION], where)
-    resume(state, checkpoint_file)
-    live = open_live()
-    write_live(live, state, section, steps_per_epoch)
-
-    while not is_over(state, section):
-        train_epoch(state, take_step, section, steps_per_epoch, checkpoint_file)
-        validate(state, validation)
-        checkpoint.write(checkpoint_file, state)
-        write_live(live, state, section, steps_per_epoch)
-        epoch = len(state.curve)
-        print(
-            f"epoch {epoch}/{section.num_epochs}: loss {mean_loss(state, epoch, steps_per_epoch):.4f}, "
-            f"validation {NDCG} {state.curve[-1][NDCG]:.4f}",
-            flush=True,
-        )
-
-    live.end()
-    write_outputs(state, model.Config(train.num_books, sasrec), section.keep)
-    outputs.write_json(ENVIRONMENT, device.environment(where))
-    shutil.rmtree(CHECKPOINTS)
+    # A checkpoint holds nothing of how many processes wrote it: any number goes on from it.
+    key = checkpoint.key([sasrec, msgspec.structs.replace(section, processes=1)], [TRAIN, VALIDATION], where)
+    with launch.connected(share, where):
+        train_epochs(state, train, validation, CHECKPOINTS / key, share)
+    if share.is_first:
+        write_outputs(state, model.Config(train.num_books, sasrec), section.keep)
+        outputs.write_json(ENVIRONMENT, device.environment(where))
+        shutil.rmtree(CHECKPOINTS)
 
 
 def main() -> None:

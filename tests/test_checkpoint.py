@@ -19,7 +19,6 @@ SASREC = SasrecParams(5, 16, 2, 1, 0.2, True, 0.02)
 SIZES = Sizes(batch_size=8, num_negatives=2, max_len=5, window="last")
 TRAIN = training_set(sequences([1, 2, 3], [4, 5], [7, 8, 9, 10, 11]), num_books=30)
 PARAMS = train_params(num_negatives=2, lr=0.01, batch_size=8, warmup_steps=5, schedule="cosine", num_epochs=1)
-OBJECTIVE = training.Objective(TRAIN, PARAMS, CPU)
 
 
 def start(seed: int = 0) -> TrainingState:
@@ -27,8 +26,8 @@ def start(seed: int = 0) -> TrainingState:
 
 
 def take(state: TrainingState, num_steps: int) -> None:
-    sampler = PackedSampler(TRAIN, SIZES)
-    state.losses += [training.step(state, sampler.draw(state.batch_rng), OBJECTIVE).item() for _ in range(num_steps)]
+    sampler, objective = PackedSampler(TRAIN, SIZES), training.Objective(state.model, TRAIN, PARAMS)
+    state.losses += [training.step(state, sampler.draw(state.batch_rng), objective).item() for _ in range(num_steps)]
 
 
 @pytest.mark.parametrize("stopped_after", [0, 1, 5, 11])
@@ -54,13 +53,13 @@ class KilledError(Exception):
 
 def dying(state: TrainingState, num_steps: int) -> Callable[[], torch.Tensor]:
     """What takes `num_steps` steps and no more."""
-    sampler = PackedSampler(TRAIN, SIZES)
+    sampler, objective = PackedSampler(TRAIN, SIZES), training.Objective(state.model, TRAIN, PARAMS)
     remaining = itertools.count(num_steps, -1)
 
     def take_step() -> torch.Tensor:
         if next(remaining) == 0:
             raise KilledError
-        return training.step(state, sampler.draw(state.batch_rng), OBJECTIVE)
+        return training.step(state, sampler.draw(state.batch_rng), objective)
 
     return take_step
 

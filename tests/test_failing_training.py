@@ -34,7 +34,7 @@ def params(**changes: object) -> TrainParams:
 
 def stepper(state: training.TrainingState, section: TrainParams) -> Callable[[], torch.Tensor]:
     sampler = PackedSampler(TRAIN, training.sizes(section, SASREC.max_len))
-    objective = training.Objective(TRAIN, section, CPU)
+    objective = training.Objective(state.model, TRAIN, section)
     return lambda: training.step(state, sampler.draw(state.batch_rng), objective)
 
 

@@ -9,17 +9,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from unittest import mock
 
 import pytest
 import torch
 from conftest import ROOT, runner, sequences, set_params, train_params, training_set
 
-from sasrec import progress, training
+from sasrec import live, progress, training
 from sasrec.model import SasrecParams
-
-with mock.patch.dict(os.environ):  # the stage sets variables for torch when it is imported
-    import train_gpu
 
 SERIES = ["loss", "learning_rate", "HR@10", "NDCG@10"]
 
@@ -55,7 +51,8 @@ def test_repro_writes_no_dvc_yaml_and_saves_no_experiment(finished: Path) -> Non
 def state_after(num_epochs: int) -> training.TrainingState:
     """A state after `num_epochs` of two steps, its figures made up."""
     train = training_set(sequences([1, 2, 3]), num_books=5)
-    state = training.start(train, train_params(), SasrecParams(5, 4, 1, 1, 0.0, False, 0.02), torch.device("cpu"))
+    params = train_params(schedule="cosine", num_epochs=3)
+    state = training.start(train, params, SasrecParams(5, 4, 1, 1, 0.0, False, 0.02), torch.device("cpu"))
     state.losses = [1 / (step + 1) for step in range(2 * num_epochs)]
     state.curve = [{"HR@10": epoch / 7, "NDCG@10": epoch / 9} for epoch in range(num_epochs)]
     return state
@@ -65,15 +62,14 @@ def state_after(num_epochs: int) -> training.TrainingState:
 def test_a_resumed_training_ends_with_the_series_of_an_undisturbed_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed_after: int
 ) -> None:
-    section = train_params(schedule="cosine", num_epochs=3)
     written = {}
     for name, numbers in (("undisturbed", [1, 2, 3]), ("resumed", range(killed_after, 4))):
         (tmp_path / name).mkdir()
         monkeypatch.chdir(tmp_path / name)
-        live = train_gpu.open_live()
+        series_of_run = live.start(Path("dvclive"))
         for num_epochs in numbers:
-            train_gpu.write_live(live, state_after(num_epochs), section, steps_per_epoch=2)
-        live.end()
+            live.write(series_of_run, state_after(num_epochs), steps_per_epoch=2)
+        series_of_run.end()
         files = sorted(path for path in Path("dvclive").rglob("*") if path.is_file())
         written[name] = [(path, path.read_bytes()) for path in files]
     assert len(written["undisturbed"]) == len(SERIES) + 1
@@ -86,7 +82,7 @@ def test_an_epoch_cut_short_does_not_count_into_the_mean_of_those_before(
     monkeypatch.chdir(tmp_path)
     state = state_after(2)
     state.losses.append(1000.0)  # the first step of the third epoch
-    train_gpu.write_live(train_gpu.open_live(), state, train_params(num_epochs=3), steps_per_epoch=2)
+    live.write(live.start(Path("dvclive")), state, steps_per_epoch=2)
     assert series(tmp_path, "loss") == [(1, pytest.approx((1 + 1 / 2) / 2)), (2, pytest.approx((1 / 3 + 1 / 4) / 2))]
 
 

@@ -115,9 +115,13 @@ def test_histories_that_share_a_row_do_not_see_each_other() -> None:
     torch.testing.assert_close(together[:, 2:5], network(torch.tensor([[3, 8, 2]])))
 
 
+def random_bytes(num_rows: int, seed: int = 0) -> model.RandomBytes:
+    return model.RandomBytes(torch.Generator().manual_seed(seed), num_rows, range(num_rows))
+
+
 @pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
 def test_dropout_zeroes_at_its_rate_and_keeps_the_mean(rate: float) -> None:
-    dropped = model.dropout(torch.ones(1000, 1000), rate, torch.Generator().manual_seed(0))
+    dropped = model.dropout(torch.ones(1000, 1000), rate, random_bytes(1000))
     assert (dropped == 0).double().mean() == pytest.approx(rate, abs=0.004)  # 1/512 of rounding, and chance
     assert dropped.double().mean() == pytest.approx(1, abs=0.01)
     assert len(dropped.unique()) == 2
@@ -125,9 +129,8 @@ def test_dropout_zeroes_at_its_rate_and_keeps_the_mean(rate: float) -> None:
 
 def test_a_dropped_change_is_added_to_what_it_changes() -> None:
     x, change = torch.full((50, 50), 7.0), torch.rand(50, 50)
-    generators = [torch.Generator().manual_seed(0) for _ in range(2)]
-    expected = 7 + model.dropout(change, 0.25, generators[0])
-    torch.testing.assert_close(model.add_dropped(x, change, 0.25, generators[1]), expected)
+    expected = 7 + model.dropout(change, 0.25, random_bytes(50))
+    torch.testing.assert_close(model.add_dropped(x, change, 0.25, random_bytes(50)), expected)
 
 
 @pytest.mark.parametrize("norm_first", [False, True])
@@ -139,7 +142,7 @@ def test_the_features_of_the_last_place_alone_are_those_of_all_places(num_layers
 
 
 def test_a_rate_close_to_1_still_lets_something_through() -> None:
-    dropped = model.dropout(torch.ones(100, 1000), 0.9999, torch.Generator().manual_seed(0))
+    dropped = model.dropout(torch.ones(100, 1000), 0.9999, random_bytes(100))
     assert dropped.max() == 256
     assert dropped.mean().item() == pytest.approx(1, abs=0.25)
 
@@ -150,7 +153,7 @@ def test_dropout_is_drawn_from_the_generator_alone() -> None:
 
     def with_seed(seed: int) -> Tensor:
         torch.manual_seed(int(torch.seed()) % 1000)
-        return network.encode(items, positions, HISTORY, torch.Generator().manual_seed(seed))
+        return network.encode(items, positions, HISTORY, random_bytes(len(HISTORY), seed))
 
     assert torch.equal(with_seed(1), with_seed(1))
     assert not torch.equal(with_seed(1), with_seed(2))

@@ -115,6 +115,7 @@ REFUSED: dict[str, list[object]] = {
     "train.seed": [-1, 0.5, None],
     "train.device": ["gpu", None],
     "train.num_threads": [0, -1, None],
+    "train.processes": [0, -1, 1.5, 1025, None],
     "train.reproducibility": ["exact", None],
     "train.precision": ["float16", None],
 }

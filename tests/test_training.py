@@ -33,7 +33,7 @@ def changed(**changes: object) -> TrainParams:
 def train(params: TrainParams, num_steps: int = 60) -> tuple[list[float], torch.Tensor]:
     state = start(params)
     sampler = PackedSampler(TRAIN, training.sizes(params, SASREC.max_len))
-    objective = training.Objective(TRAIN, params, CPU)
+    objective = training.Objective(state.model, TRAIN, params)
     steps = [training.step(state, sampler.draw(state.batch_rng), objective).item() for _ in range(num_steps)]
     return steps, state.model.item_embedding.weight.detach()
 
@@ -52,7 +52,7 @@ def test_padded_places_do_not_count_in_the_loss() -> None:
     features = network(batch.history)[0]
     pairs = [(features[3], 2, 9), (features[4], 3, 8)]
     terms = [torch.log1p(torch.exp(-f @ items[p])) + torch.log1p(torch.exp(f @ items[n])) for f, p, n in pairs]
-    loss = training.Objective(TRAIN, PARAMS, CPU)(network, batch, torch.Generator())
+    loss = training.Objective(network, TRAIN, PARAMS)(batch, torch.Generator())
     assert loss.item() == pytest.approx(float(sum(terms)) / 2, rel=1e-5)
 
 
@@ -115,7 +115,7 @@ def test_clipping_bounds_the_norm_of_the_gradient() -> None:
     params = changed(clip_norm=1e-3)
     state = start(params)
     sampler = PackedSampler(TRAIN, training.sizes(params, SASREC.max_len))
-    training.step(state, sampler.draw(state.batch_rng), training.Objective(TRAIN, params, CPU))
+    training.step(state, sampler.draw(state.batch_rng), training.Objective(state.model, TRAIN, params))
     norms = [parameter.grad.norm() for parameter in state.model.parameters()]
     assert torch.stack(norms).norm().item() == pytest.approx(1e-3, rel=1e-3)
 
@@ -138,7 +138,7 @@ def take_captured(num_steps: int) -> tuple[list[float], training.TrainingState]:
     where = device.use("cuda", 2)
     state = start(where=where)
     sampler = DeviceSampler(TRAIN, training.sizes(PARAMS, SASREC.max_len), where)
-    take_step = captured.CapturedStep(state, sampler, training.Objective(TRAIN, PARAMS, where))
+    take_step = captured.CapturedStep(state, sampler, training.Objective(state.model, TRAIN, PARAMS))
     return [take_step().item() for _ in range(num_steps)], state
 
 
@@ -154,7 +154,7 @@ def test_captured_steps_learn_as_eager_ones_do() -> None:
     where = device.use("cuda", 2)
     state = start(where=where)
     sampler = DeviceSampler(TRAIN, training.sizes(PARAMS, SASREC.max_len), where)
-    objective = training.Objective(TRAIN, PARAMS, where)
+    objective = training.Objective(state.model, TRAIN, PARAMS)
     eager = [training.step(state, sampler.draw(state.generator), objective).item() for _ in range(20)]
     steps, of_graph = take_captured(20)
     assert steps == pytest.approx(eager, rel=1e-4)
@@ -166,7 +166,8 @@ def test_captured_steps_learn_as_eager_ones_do() -> None:
 def test_a_captured_step_never_waits_for_the_device() -> None:
     where = device.use("cuda", 2)
     sampler = DeviceSampler(TRAIN, training.sizes(PARAMS, SASREC.max_len), where)
-    take_step = captured.CapturedStep(start(where=where), sampler, training.Objective(TRAIN, PARAMS, where))
+    state = start(where=where)
+    take_step = captured.CapturedStep(state, sampler, training.Objective(state.model, TRAIN, PARAMS))
     for _ in range(captured.EAGER_STEPS + 1):
         take_step()
     torch.cuda.set_sync_debug_mode("error")
@@ -183,10 +184,10 @@ def test_a_step_on_cuda_has_the_cpus_loss_and_gradient(loss: str) -> None:
     gradients = []
     for where in (CPU, device.use("cuda", 2)):
         network = training.start(TRAIN, params, sasrec, where).model
-        objective = training.Objective(TRAIN, params, where)
+        objective = training.Objective(network, TRAIN, params)
         shared = SharedNegatives(torch.arange(1, 31, device=where), torch.zeros(30, device=where))
         objective.draw_shared = lambda _positives, _generator, shared=shared: shared  # no device draws the others' bits
-        value = objective(network, Batch(*(tensor.to(where) for tensor in batch)), torch.Generator(where))
+        value = objective(Batch(*(tensor.to(where) for tensor in batch)), torch.Generator(where))
         value.backward()
         gradients.append([value.detach().cpu(), *(parameter.grad.cpu() for parameter in network.parameters())])
     for on_cpu, on_cuda in zip(*gradients, strict=True):

@@ -7,20 +7,22 @@ from importlib.metadata import version
 import torch
 
 from sasrec.errors import UserError
+from sasrec.processes import ALONE, Share
 
 
-def use(name: str, num_threads: int) -> torch.device:
+def use(name: str, num_threads: int, share: Share = ALONE) -> torch.device:
     """Return the device called `name`, with all that shapes the bits of a result fixed.
 
     That is the number of CPU threads, deterministic algorithms, and float32 products in full precision (no TF32).
+    Several processes divide the threads, and each takes a GPU of its own.
 
     `auto` is cuda where there is one, else mps, else cpu.
 
     Raises:
-        UserError: this machine, or this build of PyTorch, has no such device.
+        UserError: this machine, or this build of PyTorch, has no such device, or none for so many processes.
 
     """
-    torch.set_num_threads(num_threads)
+    torch.set_num_threads(max(1, num_threads // share.count))
     torch.set_deterministic_debug_mode("error")  # use_deterministic_algorithms would import the compiler, a second
     # We read nothing that we did not write. (A property of the module, which mypy does not see.)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
@@ -30,7 +32,18 @@ def use(name: str, num_threads: int) -> torch.device:
         name = next(device for device, is_available in available.items() if is_available)
     if not available[name]:
         raise UserError(f"params.yaml: train.device is {name}, which PyTorch does not find here; choose auto or cpu")
-    return torch.device(name)
+    if share.count == 1 or name == "cpu":
+        return torch.device(name)
+    if name == "mps":
+        raise UserError("params.yaml: train.processes is above 1, which mps cannot take; set train.device to cpu")
+    needed, found = int(os.environ.get("LOCAL_WORLD_SIZE", share.count)), torch.cuda.device_count()
+    if needed > found:
+        raise UserError(
+            f"params.yaml: train.processes is {needed}, but PyTorch finds {found} GPUs, and each needs one; lower it"
+        )
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    torch.cuda.set_device(device)
+    return device
 
 
 def environment(device: torch.device) -> dict[str, object]:

@@ -3,7 +3,7 @@
 import math
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import msgspec
 import torch
@@ -38,31 +38,44 @@ class SasrecParams(msgspec.Struct, frozen=True):
             )
 
 
-def dropout_mask(shape: torch.Size, rate: float, like: Tensor, generator: torch.Generator) -> Tensor:
-    """Return 0 with probability `rate`, else what keeps the mean at 1, of `shape` and of the dtype of `like`.
+class RandomBytes(NamedTuple):
+    """Draws bytes for every row of a batch and gives those of some: who computes one part gets what the whole has."""
+
+    generator: torch.Generator  # on the model's device
+    num_rows: int  # of the batch
+    rows: range  # of them, those that are computed here
+
+    def draw(self, shape: torch.Size, device: torch.device) -> Tensor:
+        """Return the bytes of `rows`, uniform from 0 to 255, of `shape` (rows, ...), uint8."""
+        per_row = shape[1:].numel()
+        words = torch.empty(-(-self.num_rows * per_row // 8), dtype=torch.int64, device=device)
+        words.random_(-(2**63), None, generator=self.generator)
+        return words.view(torch.uint8)[self.rows.start * per_row : self.rows.stop * per_row].view(shape)
+
+
+def dropout_mask(x: Tensor, rate: float, random_bytes: RandomBytes) -> Tensor:
+    """Return 0 with probability `rate`, else what keeps the mean at 1, of the shape (rows, ...) and the dtype of x.
 
     The rate is rounded to a multiple of 1/256, because one random byte decides an element: that is many times faster
     than a Bernoulli draw.
     """
     threshold = min(round(rate * 256), 255)  # something is always left
-    words = torch.empty(-(-shape.numel() // 8), dtype=torch.int64, device=like.device)
-    words.random_(-(2**63), None, generator=generator)
-    letters = words.view(torch.uint8)[: shape.numel()].view(shape)
-    return letters.to(like.dtype).ge_(threshold).mul_(256 / (256 - threshold))
+    letters = random_bytes.draw(x.shape, x.device)
+    return letters.to(x.dtype).ge_(threshold).mul_(256 / (256 - threshold))
 
 
-def dropout(x: Tensor, rate: float, generator: torch.Generator | None) -> Tensor:
-    """Return x with each element zeroed with probability `rate` and the others scaled; x without a generator."""
-    if generator is None or rate == 0:
+def dropout(x: Tensor, rate: float, random_bytes: RandomBytes | None) -> Tensor:
+    """Return x with each element zeroed with probability `rate` and the others scaled; x without random bytes."""
+    if random_bytes is None or rate == 0:
         return x
-    return x * dropout_mask(x.shape, rate, x, generator)
+    return x * dropout_mask(x, rate, random_bytes)
 
 
-def add_dropped(x: Tensor, change: Tensor, rate: float, generator: torch.Generator | None) -> Tensor:
+def add_dropped(x: Tensor, change: Tensor, rate: float, random_bytes: RandomBytes | None) -> Tensor:
     """Return x + dropout(change), in one pass."""
-    if generator is None or rate == 0:
+    if random_bytes is None or rate == 0:
         return x + change
-    return torch.addcmul(x, change, dropout_mask(change.shape, rate, change, generator))
+    return torch.addcmul(x, change, dropout_mask(change, rate, random_bytes))
 
 
 class SelfAttention(nn.Module):
@@ -75,7 +88,7 @@ class SelfAttention(nn.Module):
         self.query_key_value = nn.Linear(params.hidden_units, 3 * params.hidden_units, bias=False)
         self.output = nn.Linear(params.hidden_units, params.hidden_units, bias=False)
 
-    def forward(self, x: Tensor, mask: Tensor, generator: torch.Generator | None) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor, random_bytes: RandomBytes | None) -> Tensor:
         """Return what the last places of x attend to, (rows, queries, hidden_units).
 
         `mask` (rows, queries, length) is added to the scores; it says how many of the places ask.
@@ -89,7 +102,8 @@ class SelfAttention(nn.Module):
         query = query[:, length - num_queries :]  # (rows * num_heads, queries, head width)
         mask = mask.repeat_interleave(self.num_heads, 0) if self.num_heads > 1 else mask
         scores = torch.baddbmm(mask, query, key.transpose(1, 2), alpha=head_width**-0.5)
-        weights = dropout(scores.softmax(-1), self.dropout_rate, generator)  # (rows * num_heads, queries, length)
+        weights = scores.softmax(-1).view(rows, self.num_heads, num_queries, length)
+        weights = dropout(weights, self.dropout_rate, random_bytes).view(scores.shape)
         mixed = (weights @ value).view(rows, self.num_heads, num_queries, head_width).transpose(1, 2)
         return self.output(mixed.reshape(rows, num_queries, width))
 
@@ -103,9 +117,9 @@ class FeedForward(nn.Module):
         self.inner = nn.Linear(params.hidden_units, params.hidden_units)
         self.outer = nn.Linear(params.hidden_units, params.hidden_units)
 
-    def forward(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
+    def forward(self, x: Tensor, random_bytes: RandomBytes | None) -> Tensor:
         """Return (rows, length, hidden_units)."""
-        return self.outer(dropout(F.relu(self.inner(x)), self.dropout_rate, generator))
+        return self.outer(dropout(F.relu(self.inner(x)), self.dropout_rate, random_bytes))
 
 
 class Block(nn.Module):
@@ -120,21 +134,21 @@ class Block(nn.Module):
         self.feed_forward = FeedForward(params)
         self.feed_forward_norm = nn.LayerNorm(params.hidden_units, eps=LAYER_NORM_EPS)
 
-    def forward(self, x: Tensor, mask: Tensor, generator: torch.Generator | None) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor, random_bytes: RandomBytes | None) -> Tensor:
         """Return the new features of the last places of x that `mask` (rows, queries, length) is about.
 
         They are (rows, queries, hidden_units).
         """
         queries = x[:, x.shape[1] - mask.shape[1] :]  # x itself, where all places ask
         if self.norm_first:
-            attended = self.attention(self.attention_norm(x), mask, generator)
-            x = add_dropped(queries, attended, self.dropout_rate, generator)
-            transformed = self.feed_forward(self.feed_forward_norm(x), generator)
-            return add_dropped(x, transformed, self.dropout_rate, generator)
-        attended = self.attention(x, mask, generator)
-        x = self.attention_norm(add_dropped(queries, attended, self.dropout_rate, generator))
-        transformed = self.feed_forward(x, generator)
-        return self.feed_forward_norm(add_dropped(x, transformed, self.dropout_rate, generator))
+            attended = self.attention(self.attention_norm(x), mask, random_bytes)
+            x = add_dropped(queries, attended, self.dropout_rate, random_bytes)
+            transformed = self.feed_forward(self.feed_forward_norm(x), random_bytes)
+            return add_dropped(x, transformed, self.dropout_rate, random_bytes)
+        attended = self.attention(x, mask, random_bytes)
+        x = self.attention_norm(add_dropped(queries, attended, self.dropout_rate, random_bytes))
+        transformed = self.feed_forward(x, random_bytes)
+        return self.feed_forward_norm(add_dropped(x, transformed, self.dropout_rate, random_bytes))
 
 
 class Sasrec(nn.Module):
@@ -163,19 +177,19 @@ class Sasrec(nn.Module):
         return self.encode(self.item_embedding(history), positions.expand_as(history), (history != 0).int())
 
     def encode(
-        self, items: Tensor, positions: Tensor, segments: Tensor, generator: torch.Generator | None = None
+        self, items: Tensor, positions: Tensor, segments: Tensor, random_bytes: RandomBytes | None = None
     ) -> Tensor:
         """Return the features of what comes after each place, (rows, length, hidden_units).
 
         A row may hold several histories. `items` (rows, length, hidden_units) are embedded books, `positions` (rows,
         length) count to max_len - 1 at a history's last book, and `segments` (rows, length) tell the histories of a
-        row apart: a place sees the earlier places of its own. Dropout is applied where a generator, on the model's
-        device, is given.
+        row apart: a place sees the earlier places of its own. Dropout is applied where random
+        bytes are given.
         """
-        x = self._embed(items, positions, generator)
+        x = self._embed(items, positions, random_bytes)
         mask = _causal_mask(segments, x.dtype)
         for block in self.blocks:
-            x = block(x, mask, generator)
+            x = block(x, mask, random_bytes)
         return self.final_norm(x)
 
     def encode_last(self, history: Tensor, positions: Tensor) -> Tensor:
@@ -183,15 +197,15 @@ class Sasrec(nn.Module):
 
         `history` (batch, length) is padded on the left with 0. The last block computes that one place alone.
         """
-        x = self._embed(self.item_embedding(history), positions, generator=None)
+        x = self._embed(self.item_embedding(history), positions, random_bytes=None)
         mask = _causal_mask((history != 0).int(), x.dtype)
         for number, block in enumerate(self.blocks, start=1):
             x = block(x, mask[:, -1:] if number == len(self.blocks) else mask, None)
         return self.final_norm(x[:, -1])
 
-    def _embed(self, items: Tensor, positions: Tensor, generator: torch.Generator | None) -> Tensor:
+    def _embed(self, items: Tensor, positions: Tensor, random_bytes: RandomBytes | None) -> Tensor:
         x = items + self.position_embedding(positions)  # (rows, length, hidden_units)
-        return self.embedding_norm(dropout(x, self.params.dropout_rate, generator))
+        return self.embedding_norm(dropout(x, self.params.dropout_rate, random_bytes))
 
 
 def _causal_mask(segments: Tensor, dtype: torch.dtype) -> Tensor:

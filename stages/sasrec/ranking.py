@@ -9,9 +9,11 @@ from torch import Tensor
 
 from sasrec.errors import UserError
 from sasrec.holdout import HeldOut
+from sasrec.processes import ALONE, Share
 from sasrec.sequences import Sequences
 
 DECIMALS = 8
+NOT_FINITE = -1  # in place of a rank
 READERS_PER_BATCH = 32  # of 25,000 books' scores, 3 MB: they stay in the processor's cache
 
 Scores = Callable[[np.ndarray], Tensor]
@@ -28,8 +30,10 @@ class Ranks(NamedTuple):
     full: np.ndarray  # among all books, the history left out
 
 
-def rank(held_out: HeldOut, scorer: Scorer) -> Ranks:
+def rank(held_out: HeldOut, scorer: Scorer, share: Share = ALONE) -> Ranks:
     """Rank every reader's true book by `scorer`; a book with the same score counts against it.
+
+    Several processes divide the batches, and each returns the ranks of all readers, which are those of one process.
 
     Raises:
         UserError: a score is not finite.
@@ -38,15 +42,20 @@ def rank(held_out: HeldOut, scorer: Scorer) -> Ranks:
     score = scorer(held_out.histories)
     readers = np.arange(len(held_out.users))
     batches = [readers[start : start + READERS_PER_BATCH] for start in range(0, len(readers), READERS_PER_BATCH)]
-    ranks = [_rank_batch(held_out, batch, score(batch)) for batch in batches]
-    sampled, full = (np.concatenate(parts) for parts in zip(*ranks, strict=True))
+    ranks = torch.zeros(2, len(readers), dtype=torch.int64)
+    for batch in share.every(batches):
+        ranks[:, batch] = _rank_batch(held_out, batch, score(batch))
+    sampled, full = share.sum(ranks).numpy()
+    if (sampled == NOT_FINITE).any():  # found here, so that all processes stop for the same reason
+        raise UserError("models/sasrec.safetensors: a score is not finite; lower train.lr and train again")
     return Ranks(sampled, full)
 
 
-def _rank_batch(held_out: HeldOut, readers: np.ndarray, scores: Tensor) -> Ranks:
+def _rank_batch(held_out: HeldOut, readers: np.ndarray, scores: Tensor) -> Tensor:
+    """Return the two ranks of each reader, (2, readers) int64 on the CPU, NOT_FINITE where a score is not finite."""
     device = scores.device
     if not torch.isfinite(scores.sum(1)).all():  # one pass; a sum is finite only where every score is
-        raise UserError("models/sasrec.safetensors: a score is not finite; lower train.lr and train again")
+        return torch.full((2, len(readers)), NOT_FINITE)
     true_books = torch.from_numpy(held_out.true_books[readers]).to(device).long()[:, None]  # (batch, 1)
     negatives = torch.from_numpy(held_out.negatives[readers]).to(device).long()  # (batch, negatives)
     true_scores = scores.gather(1, true_books)
@@ -59,7 +68,7 @@ def _rank_batch(held_out: HeldOut, readers: np.ndarray, scores: Tensor) -> Ranks
     outranks[:, 0] = False
     outranks[torch.from_numpy(rows), torch.from_numpy(np.concatenate(read)).long()] = False
     outranks.scatter_(1, true_books, value=False)  # it does not outrank itself, a re-read or not
-    return Ranks(sampled.cpu().numpy(), _count(outranks).cpu().numpy())
+    return torch.stack([sampled, _count(outranks)]).cpu()
 
 
 def _count(flags: Tensor) -> Tensor:

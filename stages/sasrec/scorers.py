@@ -6,6 +6,7 @@ from torch import Tensor
 
 from sasrec.holdout import TrainingSet
 from sasrec.model import Sasrec
+from sasrec.processes import ALONE, Share
 from sasrec.ranking import Scorer, Scores
 from sasrec.sequences import Sequences, last_books
 from sasrec.transitions import Transitions
@@ -14,15 +15,17 @@ READERS_PER_BATCH = 128  # of by_model: attention weights of 50 places each are 
 RECENT_SHARE = 0.1  # of the training ratings: the latest
 
 
-def by_model(model: Sasrec, *, padding: bool = True) -> Scorer:
+def by_model(model: Sasrec, share: Share = ALONE, *, padding: bool = True) -> Scorer:
     """Return the scorer that gives each book its logit after the reader's latest max_len books.
+
+    Several processes divide the histories.
 
     With `padding` the last book has the last position, as in training. Without, the first book has the first position,
     as in the notebook: a short history then meets positions that training never gave it.
     """
 
     def score(histories: Sequences) -> Scores:
-        features = features_after(model, histories, padding=padding)
+        features = features_after(model, histories, share, padding=padding)
 
         @torch.inference_mode()
         def of_readers(readers: np.ndarray) -> Tensor:
@@ -34,18 +37,20 @@ def by_model(model: Sasrec, *, padding: bool = True) -> Scorer:
 
 
 @torch.inference_mode()
-def features_after(model: Sasrec, histories: Sequences, *, padding: bool = True) -> Tensor:
+def features_after(model: Sasrec, histories: Sequences, share: Share = ALONE, *, padding: bool = True) -> Tensor:
     """Return the features of what comes after each history, (len(histories), hidden_units), on the model's device.
 
     Histories of about the same length are computed together, so that little is spent on padding. An empty history is
-    one place of padding.
+    one place of padding. Several processes divide the batches; adding zeros to what another one computed changes no
+    bit of it.
     """
     device = model.item_embedding.weight.device
     max_len = model.params.max_len
     lengths = np.clip(histories.lengths, 1, max_len)
-    features = torch.empty(len(histories), model.params.hidden_units, device=device)
+    features = torch.zeros(len(histories), model.params.hidden_units, device=device)
     by_length = np.argsort(lengths, kind="stable")
-    for readers in np.split(by_length, range(READERS_PER_BATCH, len(by_length), READERS_PER_BATCH)):
+    batches = np.split(by_length, range(READERS_PER_BATCH, len(by_length), READERS_PER_BATCH))
+    for readers in share.every(batches):
         length = lengths[readers[-1]]
         history = torch.from_numpy(last_books(histories, readers, length)).to(device)  # (batch, length)
         positions = torch.arange(max_len - length, max_len, device=device).expand_as(history)
@@ -53,7 +58,7 @@ def features_after(model: Sasrec, histories: Sequences, *, padding: bool = True)
             shift = torch.from_numpy(max_len - lengths[readers]).to(device)
             positions = (positions - shift[:, None]).clamp(min=0)
         features[torch.from_numpy(readers).to(device)] = model.encode_last(history, positions)
-    return features
+    return share.sum(features)
 
 
 def by_popularity(train: TrainingSet) -> Scorer:

@@ -29,7 +29,8 @@ class TrainParams(msgspec.Struct, frozen=True, kw_only=True):
     patience: Count | None  # epochs without a better one before training stops
     seed: Seed  # initial weights, batches, negatives and dropout
     device: Literal["auto", "cuda", "mps", "cpu"]
-    num_threads: Annotated[int, msgspec.Meta(ge=1, le=1024)]  # on the CPU; part of the result's bits
+    num_threads: Annotated[int, msgspec.Meta(ge=1, le=1024)]  # of all processes on the CPU; part of the result's bits
+    processes: Annotated[int, msgspec.Meta(ge=1, le=1024)]  # that share each batch; part of the result's bits
     reproducibility: Mode  # portable: the same bits on every x86-64 CPU with AVX2; fast: on this machine
     precision: Precision  # of the matrix products; bfloat16 by autocast, for GPUs
 

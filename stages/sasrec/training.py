@@ -6,12 +6,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from sasrec import losses, model, shared_negatives
 from sasrec.errors import UserError
 from sasrec.holdout import TrainingSet
+from sasrec.processes import ALONE, Share
 from sasrec.sampling import Batch, Sizes
 from sasrec.train_params import TrainParams
 
@@ -20,6 +21,7 @@ from sasrec.train_params import TrainParams
 class TrainingState:
     """Everything that the next step depends on, beside the data."""
 
+    params: TrainParams
     model: model.Sasrec
     optimizer: torch.optim.Optimizer
     batch_rng: np.random.Generator  # readers and negatives, where they are drawn on the CPU
@@ -42,6 +44,7 @@ def start(train: TrainingSet, params: TrainParams, sasrec: model.SasrecParams, d
         capturable=on_cuda,
     )
     return TrainingState(
+        params,
         network,
         optimizer,
         np.random.default_rng(params.seed),
@@ -74,71 +77,92 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
             group["lr"] = rate
 
 
-class Objective:
-    """Computes the loss that the params name, the mean over the places that hold a book."""
+class Objective(nn.Module):
+    """Computes the loss that the params name: the mean over the places that hold a book.
 
-    def __init__(self, train: TrainingSet, params: TrainParams, device: torch.device) -> None:
+    With others it computes its share of the rows, and the mean over the processes, which DistributedDataParallel takes
+    of their gradients, is that of the whole batch. They must hold the same weights and draw the same batches.
+    """
+
+    def __init__(self, network: model.Sasrec, train: TrainingSet, params: TrainParams, share: Share = ALONE) -> None:
+        super().__init__()
+        self.network = network
         self.params = params
+        self.share = share
         self.sampling_rate = min(1.0, params.num_negatives / max(1, train.num_books - 1))
         self.draw_shared: shared_negatives.Draw = (
-            shared_negatives.InBatch(params.num_negatives, train, device)
+            shared_negatives.InBatch(params.num_negatives, train, network.item_embedding.weight.device)
             if params.negatives == "in_batch"
             else shared_negatives.Uniform(params.num_negatives, train.num_books)
         )
 
-    def __call__(self, network: model.Sasrec, batch: Batch, generator: torch.Generator) -> Tensor:
-        """Return the loss of `batch`, a scalar; dropout and shared negatives come from `generator`."""
-        by_loss = {"sampled_softmax": self._sampled_softmax, "softmax": self._softmax}
-        by_place = by_loss.get(self.params.loss, self._binary)(network, batch, generator)  # (places,)
-        is_book = batch.history.flatten() != 0
-        return (by_place * is_book).sum() / is_book.sum()
+    def forward(self, batch: Batch, generator: torch.Generator) -> Tensor:
+        """Return the loss of `batch`, a scalar; dropout and shared negatives come from `generator`.
 
-    def _binary(self, network: model.Sasrec, batch: Batch, generator: torch.Generator) -> Tensor:
+        All of the batch decides what is drawn, whatever the share: else the draws would depend on it.
+        """
+        num_rows, num_places = len(batch.history), (batch.history != 0).sum()
+        rows = self.share.rows(num_rows)
+        random_bytes = model.RandomBytes(generator, num_rows, rows)
+        mine = Batch(*(tensor[rows.start : rows.stop] for tensor in batch))
+        if self.params.loss == "sampled_softmax":
+            shared = self.draw_shared(batch.positives, generator)
+            by_place = self._sampled_softmax(mine, shared, random_bytes)  # (places,)
+        elif self.params.loss == "softmax":
+            by_place = self._softmax(mine, random_bytes)
+        else:
+            by_place = self._binary(mine, random_bytes)
+        return (by_place * (mine.history.flatten() != 0)).sum() * self.share.count / num_places
+
+    def _binary(self, batch: Batch, random_bytes: model.RandomBytes) -> Tensor:
         candidates = torch.cat([batch.positives[..., None], batch.negatives], -1)  # (rows, length, 1 + num_negatives)
-        features, embedded = _embed(network, batch, candidates.flatten(), generator)
-        logits = (features[:, None] * embedded.view(len(features), -1, features.shape[1])).sum(-1)
+        features, embedded = self._embed(batch, candidates.flatten(), random_bytes)
+        logits = (features[:, None] * embedded.view(len(features), *candidates.shape[2:], features.shape[1])).sum(-1)
         if self.params.loss == "bce":
             return losses.bce(logits[:, 0], logits[:, 1:])
         return losses.gbce(logits[:, 0], logits[:, 1:], self.sampling_rate, self.params.gbce_t)
 
-    def _sampled_softmax(self, network: model.Sasrec, batch: Batch, generator: torch.Generator) -> Tensor:
-        shared = self.draw_shared(batch.positives, generator)
+    def _sampled_softmax(
+        self, batch: Batch, shared: shared_negatives.SharedNegatives, random_bytes: model.RandomBytes
+    ) -> Tensor:
         positives = batch.positives.flatten()
-        features, embedded = _embed(network, batch, torch.cat([positives, shared.books]), generator)
+        features, embedded = self._embed(batch, torch.cat([positives, shared.books]), random_bytes)
         of_positives, of_negatives = embedded.split([len(positives), len(shared.books)])
         positive_logits = (features * of_positives).sum(-1)
         negative_logits = features @ of_negatives.T  # (places, num_negatives)
         is_hit = (positives[:, None] == shared.books) | (shared.books == 0)
         return losses.sampled_softmax(positive_logits, negative_logits, is_hit, shared.log_expected)
 
-    def _softmax(self, network: model.Sasrec, batch: Batch, generator: torch.Generator) -> Tensor:
-        items = network.item_embedding(batch.history)
-        features = network.encode(items, batch.positions, batch.segments, generator).flatten(0, 1)
-        return losses.softmax(features, batch.positives.flatten(), network.item_embedding.weight)
+    def _softmax(self, batch: Batch, random_bytes: model.RandomBytes) -> Tensor:
+        items = self.network.item_embedding(batch.history)
+        features = self.network.encode(items, batch.positions, batch.segments, random_bytes).flatten(0, 1)
+        return losses.softmax(features, batch.positives.flatten(), self.network.item_embedding.weight)
+
+    def _embed(self, batch: Batch, others: Tensor, random_bytes: model.RandomBytes) -> tuple[Tensor, Tensor]:
+        """Return the features of every place and the embeddings of other books.
+
+        One lookup for both, because the gradient of each lookup is a table of all books.
+        """
+        embedded = self.network.item_embedding(torch.cat([batch.history.flatten(), others]))
+        items, embedded_others = embedded.split([batch.history.numel(), len(others)])
+        items = items.view(*batch.history.shape, items.shape[1])
+        features = self.network.encode(items, batch.positions, batch.segments, random_bytes)
+        return features.flatten(0, 1), embedded_others
 
 
-def _embed(network: model.Sasrec, batch: Batch, others: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Return the features of every place and the embeddings of other books.
-
-    One lookup for both, because the gradient of each lookup is a table of all books.
-    """
-    embedded = network.item_embedding(torch.cat([batch.history.flatten(), others]))
-    items, embedded_others = embedded.split([batch.history.numel(), len(others)])
-    items = items.view(*batch.history.shape, -1)
-    return network.encode(items, batch.positions, batch.segments, generator).flatten(0, 1), embedded_others
-
-
-def step(state: TrainingState, batch: Batch, objective: Objective) -> Tensor:
+def step(state: TrainingState, batch: Batch, objective: nn.Module) -> Tensor:
     """Take one optimiser step on `batch`; return its loss, a detached scalar on the model's device.
 
-    It is NaN where the loss or the gradient is not finite, or the square of the gradient, which Adam sums up.
+    `objective` is an Objective of the state's model, or the DistributedDataParallel of one: then the mean over the
+    processes is the loss. It is NaN where the loss or the gradient is not finite, or the square of the gradient, which
+    Adam sums up.
     """
-    params = objective.params
+    params = state.params
     device = state.model.item_embedding.weight.device
     batch = Batch(*(tensor.to(device) for tensor in batch))
     dtype = torch.bfloat16 if params.precision == "bfloat16" else torch.float32
     with torch.autocast(device.type, dtype, enabled=dtype != torch.float32, cache_enabled=False):
-        loss = objective(state.model, batch, state.generator)
+        loss = objective(batch, state.generator)
     state.optimizer.zero_grad()
     loss.backward()
     norm = get_total_norm([parameter.grad for parameter in state.model.parameters() if parameter.grad is not None])
@@ -146,6 +170,11 @@ def step(state: TrainingState, batch: Batch, objective: Objective) -> Tensor:
         clip_grads_with_norm_(state.model.parameters(), params.clip_norm, norm)
     state.optimizer.step()
     return loss.detach() + 0 * norm  # what a check of the norm would wait for is read with the loss
+
+
+def mean_loss(state: TrainingState, epoch: int, steps_per_epoch: int) -> float:
+    """Return the mean loss of a finished epoch, counted from 1."""
+    return sum(state.losses[(epoch - 1) * steps_per_epoch : epoch * steps_per_epoch]) / steps_per_epoch
 
 
 def require_finite(state: TrainingState, latest: Sequence[float]) -> None:
