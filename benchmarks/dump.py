@@ -16,15 +16,22 @@ READERS_PER_CHUNK = 40
 SEED = 0
 
 
-def write(path: Path, scale: float) -> None:
-    """Write the reviews of `scale` x NUM_READERS readers to `path`; the bytes depend on `scale` alone."""
+def write(path: Path, scale: float, num_shards: int = 1) -> None:
+    """Write the reviews of `scale` x NUM_READERS readers; the bytes depend on `scale` and `num_shards` alone.
+
+    `path` is the file, or the folder of shards which put together are the file.
+    """
     num_chunks = -(-round(NUM_READERS * scale) // READERS_PER_CHUNK)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    with ProcessPoolExecutor() as pool, partial.open("wb") as file:
-        for start in range(0, num_chunks, 64):  # a bounded number in flight: memory stays flat
-            file.writelines(pool.map(_chunk, range(start, min(start + 64, num_chunks))))
-    partial.replace(path)
+    bounds = [num_chunks * number // num_shards for number in range(num_shards + 1)]
+    places = [path] if num_shards == 1 else [path / f"{number:05}.json.gz" for number in range(1, num_shards + 1)]
+    with ProcessPoolExecutor() as pool:
+        for place, (first, end) in zip(places, itertools.pairwise(bounds), strict=True):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            partial = place.with_name(place.name + ".partial")
+            with partial.open("wb") as file:
+                for start in range(first, end, 64):  # a bounded number in flight: memory stays flat
+                    file.writelines(pool.map(_chunk, range(start, min(start + 64, end))))
+            partial.replace(place)
 
 
 def _chunk(number: int) -> bytes:
@@ -61,10 +68,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("path", type=Path)
     parser.add_argument("--scale", type=float, default=1.0, help="0.1 to 10; 1 is Goodreads' size")
+    parser.add_argument(
+        "--shards", type=int, default=1, help="with more than one, the path is a folder of so many files"
+    )
     arguments = parser.parse_args()
     if not 0.1 <= arguments.scale <= 10:
         parser.error(f"argument --scale: {arguments.scale} is not between 0.1 and 10")
-    write(arguments.path, arguments.scale)
+    write(arguments.path, arguments.scale, arguments.shards)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""Puts the dump at data/raw/reviews.json.gz: made up offline, downloaded, or taken from a file."""
+"""Puts the dump at data/raw/reviews.json.gz: made up offline, downloaded, or taken from a file or from shards."""
 
 from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
 
-from sasrec import demo, download, errors, outputs, params, usage
+from sasrec import demo, download, errors, outputs, params, shards, usage
 
 RAW = Path("data/raw/reviews.json.gz")
 UNFINISHED = Path("data/raw/unfinished")  # downloads, which the next run resumes
@@ -15,7 +15,7 @@ class FetchParams(msgspec.Struct, frozen=True):
     """Section `fetch` of params.yaml."""
 
     source: Literal["demo", "goodreads", "file"]
-    file: str | None  # the dump that source `file` takes
+    file: str | Annotated[list[str], msgspec.Meta(min_length=1)] | None  # what source `file` takes; several are shards
     gdrive_id: Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9_-]+$")]  # where source `goodreads` looks first
     mirror_url: Annotated[str, msgspec.Meta(pattern="^https?://[^ ]+$")]  # and second
     sha256: Annotated[str, msgspec.Meta(pattern="^[0-9a-fA-F]{64}$")] | None  # when set, other content is refused
@@ -37,8 +37,19 @@ def fetch(section: FetchParams, destination: Path) -> None:
         urls = [download.DRIVE_URL.format(section.gdrive_id), section.mirror_url]
         download.download(urls, destination, UNFINISHED, section.sha256)
     elif section.file:
-        download.check_gzip(Path(section.file))
-        download.link_or_copy(Path(section.file), destination)
+        take(shards.named(section.file), destination)
+
+
+def take(files: list[Path], destination: Path) -> None:
+    """Give `destination` the content of the one file, or make it a folder of the shards that several files are."""
+    for file in files:
+        download.check_gzip(file)
+    if len(files) == 1:
+        download.link_or_copy(files[0], destination)
+        return
+    destination.mkdir()
+    for number, file in enumerate(files, start=1):
+        download.link_or_copy(file, shards.place(destination, number))
 
 
 def main() -> None:

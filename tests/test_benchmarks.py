@@ -23,6 +23,8 @@ def test_the_dump_depends_on_its_scale_alone_and_every_line_is_a_review(tmp_path
     dump.write(first, scale=0.004)
     dump.write(second, scale=0.004)
     assert first.read_bytes() == second.read_bytes()
+    dump.write(tmp_path / "shards", scale=0.004, num_shards=2)
+    assert b"".join(path.read_bytes() for path in sorted((tmp_path / "shards").iterdir())) == first.read_bytes()
     lines = [json.loads(line) for line in gzip.decompress(first.read_bytes()).splitlines()]
     assert len({line["user_id"] for line in lines}) == 80  # whole chunks of readers
     assert 40 < len(lines) / 80 < 110

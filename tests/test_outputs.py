@@ -32,6 +32,32 @@ def test_what_a_killed_run_left_is_no_obstacle(tmp_path: Path) -> None:
     assert not left.exists()
 
 
+def test_a_folder_and_a_file_take_each_others_place_and_that_of_what_a_killed_run_left(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    for names in (["a", "b"], ["c"]):
+        outputs.write_json(tmp_path / "out.1.partial" / "half", 1)
+        with outputs.whole(path) as partial:
+            for name in names:
+                outputs.write_json(partial / name, 1)
+        assert sorted(path.iterdir()) == [path / name for name in names]
+        assert list(tmp_path.iterdir()) == [path]
+    outputs.write_json(path, 1)
+    assert path.read_text() == "1\n"
+    with pytest.raises(RuntimeError), outputs.whole(path) as partial:
+        partial.mkdir()
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_scratch_folder_goes_with_its_block_and_with_what_a_killed_run_left(tmp_path: Path) -> None:
+    outputs.write_json(tmp_path / "scratch.1.partial" / "half", 1)
+    with pytest.raises(RuntimeError), outputs.scratch(tmp_path) as folder:
+        outputs.write_json(folder / "some", 1)
+        assert list(tmp_path.iterdir()) == [folder]
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_run_that_ends_at_any_line_leaves_the_old_or_the_new_content(tmp_path: Path) -> None:
     path = tmp_path / "file.txt"
     outputs.write_json(path, "old")

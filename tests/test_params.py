@@ -72,7 +72,7 @@ COMMITTED = YAML(typ="safe").load(ROOT / "params.yaml")
 
 REFUSED: dict[str, list[object]] = {
     "fetch.source": ["files", None, True],
-    "fetch.file": [5, ["a.json.gz"]],
+    "fetch.file": [5, [], [5], {"a.json.gz": 1}],
     "fetch.gdrive_id": ["../id", "a b", "", None],
     "fetch.mirror_url": ["ftp://mirror/dump", "file:///dump", "/dump", "https://", None],
     "fetch.sha256": ["abc", "g" * 64, 0],
@@ -81,6 +81,7 @@ REFUSED: dict[str, list[object]] = {
     "parse_gzip.max_rejected_fraction": [-0.1, 1.1, None],
     "parse_gzip.max_line_bytes": [999, 1 << 31, 5000.5, None],
     "parse_gzip.max_expansion": [0, 1.5, None],
+    "parse_gzip.num_processes": [0, -1, 1.5, 5000],
     "filter_reindex.min_ratings": [0, -1, 2.5, None],
     "filter_reindex.same_day_order": ["oldest_first", None],
     "split.protocol": ["random", None],
@@ -120,7 +121,7 @@ REFUSED: dict[str, list[object]] = {
     "train.precision": ["float16", None],
 }
 NUMBERS = {f"{section}.{key}" for section, keys in COMMITTED.items() for key in keys if type(keys[key]) in (int, float)}
-NUMBERS |= {"train.clip_norm", "train.patience"}  # null, if not set
+NUMBERS |= {"parse_gzip.num_processes", "train.clip_norm", "train.patience"}  # null, if not set
 NO_NUMBERS = [True, math.nan, math.inf, 10**30, "10", [10]]
 
 

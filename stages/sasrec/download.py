@@ -15,7 +15,7 @@ from isal import igzip
 from urllib3.exceptions import InvalidHeader
 from urllib3.util import Retry
 
-from sasrec import progress
+from sasrec import progress, shards
 from sasrec.errors import UserError
 
 DRIVE_URL = "https://drive.google.com/uc?id={}"
@@ -141,9 +141,17 @@ def check_gzip(path: Path) -> None:
 
 
 def check_sha256(path: Path, expected: str | None) -> str:
-    """Return the SHA-256 of `path` in hexadecimal; raise UserError where it is not the one expected."""
-    with progress.reading(path, "digest") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    """Return the SHA-256, in hexadecimal, of `path`, or of its shards as if they were one file.
+
+    Raises:
+        UserError: it is not the one expected.
+
+    """
+    content = hashlib.sha256()
+    for shard in shards.paths(path):
+        with progress.reading(shard, "digest") as file:
+            hashlib.file_digest(file, lambda: content)
+    digest = content.hexdigest()
     if expected is not None and digest != expected.lower():
         raise UserError(
             f"params.yaml: fetch.sha256 is {expected}, but the content has {digest}; correct the key, set it to null, "

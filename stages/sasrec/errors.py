@@ -13,7 +13,7 @@ class UserError(Exception):
 def require(*paths: Path) -> None:
     """Raise UserError where one of `paths`, which an earlier stage writes, is missing."""
     for path in paths:
-        if not path.is_file():
+        if not path.exists():
             raise UserError(f"{path}: not found; run `dvc repro`, which makes it first")
 
 

@@ -1,8 +1,9 @@
-"""Writes a file whole or not at all."""
+"""Writes a file, or a folder of files, whole or not at all."""
 
 import csv
 import errno
 import os
+import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,12 +24,14 @@ def whole(path: Path) -> Iterator[Path]:
 
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    for left in path.parent.glob(f"{path.name}.*partial"):  # by a killed run
-        left.unlink(missing_ok=True)
+    _remove_all(path.parent.glob(f"{path.name}.*partial"))  # left by a killed run
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")  # no other run's: two at once must not mix
     try:
         yield partial
-        _flush_to_disk(partial)
+        for written in (*partial.rglob("*"), partial):
+            _flush_to_disk(written)
+        if partial.is_dir() or path.is_dir():  # a file replaces a file, and nothing else is replaced
+            _remove_all([path])
         partial.replace(path)
         _flush_to_disk(path.parent)  # the new name
     except OSError as error:
@@ -37,7 +40,28 @@ def whole(path: Path) -> Iterator[Path]:
             error.filename = str(path)
         raise
     finally:
-        partial.unlink(missing_ok=True)
+        _remove_all([partial])
+
+
+@contextmanager
+def scratch(parent: Path) -> Iterator[Path]:
+    """Yield an empty folder in `parent`, which goes when the block ends, and with it what a killed run left."""
+    parent.mkdir(parents=True, exist_ok=True)
+    _remove_all(parent.glob("scratch.*.partial"))
+    folder = parent / f"scratch.{os.getpid()}.partial"
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        _remove_all([folder])
+
+
+def _remove_all(paths: Iterable[Path]) -> None:
+    for path in paths:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _flush_to_disk(path: Path) -> None:

@@ -1,0 +1,107 @@
+"""Reads the shards of a dump, several at once, each in a process of its own."""
+
+import contextlib
+import io
+import multiprocessing
+import os
+import shutil
+import signal
+import sys
+import threading
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import pyarrow as pa
+
+from sasrec import reviews
+from sasrec.errors import UserError
+
+Batches = Iterator[tuple[pa.RecordBatch, pa.RecordBatch]]
+
+
+def read(shards: Sequence[Path], limits: reviews.ParseGzipParams, scratch: Path) -> Generator[Batches, None, None]:
+    """Yield the batches of each shard, in order, as `reviews.read` does; take them before the next shard's.
+
+    What the processes have read and nobody has taken, of a bounded number of shards, lies in the folder `scratch`. One
+    process needs no file: it is this one.
+
+    Raises:
+        UserError: a shard is not intact, as `reviews.read` has it, or a process was killed.
+
+    """
+    # Each decompresses in a second thread, so that it keeps two cores busy.
+    num_processes = min(limits.num_processes or max(1, _num_cores() // 2), len(shards))
+    if num_processes == 1:
+        yield from (reviews.read(shard, limits) for shard in shards)
+        return
+    try:
+        with _processes(num_processes) as pool:
+            started = (pool.submit(_store, shard, limits, scratch / shard.name) for shard in shards)
+            ahead = deque(islice(started, 2 * num_processes))
+            while ahead:
+                folder = ahead.popleft().result()
+                ahead.extend(islice(started, 1))
+                yield _stored(folder)
+                shutil.rmtree(folder)
+    except BrokenProcessPool:
+        raise UserError(
+            "a process that parsed a shard was killed, for want of memory perhaps; lower parse_gzip.num_processes in "
+            "params.yaml, or close other programs"
+        ) from None
+
+
+def _num_cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def _processes(number: int) -> Iterator[ProcessPoolExecutor]:
+    """Yield a pool; where the block fails, or this process is killed, those of the pool end at once."""
+    context = multiprocessing.get_context("spawn")  # a fork would inherit the other end of the pipe, and locks
+    receiver, sender = context.Pipe(duplex=False)
+    with receiver, sender, ProcessPoolExecutor(number, context, _begin, (receiver,)) as pool:
+        try:
+            yield pool
+        except BaseException:
+            sender.close()
+            raise
+
+
+def _begin(receiver: Connection) -> None:
+    """Make this process one of a pool: it ends as soon as nobody can write to `receiver` any more."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is sent to all; the first process tells the others
+    sys.stderr = io.StringIO()  # no terminal: there is no place for several progress bars
+    threading.Thread(target=_end_after, args=(receiver,), daemon=True).start()
+
+
+def _end_after(receiver: Connection) -> None:
+    with contextlib.suppress(EOFError):
+        receiver.recv_bytes()
+    os._exit(1)
+
+
+def _store(shard: Path, limits: reviews.ParseGzipParams, folder: Path) -> Path:
+    """Write the batches of `shard` to `folder`, which is made and returned."""
+    folder.mkdir()
+    with (
+        pa.OSFile(str(folder / "reviews"), "wb") as good_file,
+        pa.OSFile(str(folder / "rejected"), "wb") as bad_file,
+        pa.ipc.new_stream(good_file, reviews.REVIEWS) as good,
+        pa.ipc.new_stream(bad_file, reviews.REJECTED) as bad,
+    ):
+        for parsed, rejected in reviews.read(shard, limits):
+            good.write(parsed)
+            bad.write(rejected)
+    return folder
+
+
+def _stored(folder: Path) -> Batches:
+    """Yield what `_store` wrote."""
+    with pa.OSFile(str(folder / "reviews")) as good, pa.OSFile(str(folder / "rejected")) as bad:
+        yield from zip(pa.ipc.open_stream(good), pa.ipc.open_stream(bad), strict=True)
