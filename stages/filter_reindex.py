@@ -1,12 +1,12 @@
 """Drops readers with few reviews, numbers readers and books, and orders each reader's books in time."""
 
-from functools import partial
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-import ibis
 import pyarrow as pa
 
-from sasrec import errors, inputs, interactions, outputs, params, usage
+from sasrec import engines, errors, inputs, interactions, outputs, params, usage
 
 REVIEWS = Path("data/interim/reviews.parquet")
 USERS = Path("data/processed/users.parquet")
@@ -17,22 +17,34 @@ RATINGS_PER_BOOK = Path("plots/ratings_per_book.csv")
 COLUMNS = pa.schema([("user_id", pa.string()), ("timestamp", pa.date32()), ("book_id", pa.string())])
 
 
-def write_tables(section: interactions.FilterReindexParams) -> None:
+@contextmanager
+def started(section: interactions.FilterReindexParams) -> Iterator[engines.Engine]:
+    """Yield the engine that the params name; it ends with the block, and what it has on the disk goes."""
+    with outputs.scratch(USERS.parent) as scratch:
+        if section.engine == "spark":
+            with (
+                engines.spark_session(section.spark_master, scratch) as session,
+                engines.on_spark(REVIEWS, session, scratch) as engine,
+            ):
+                yield engine
+        else:
+            with engines.on_duckdb(REVIEWS, section.memory_limit, scratch) as engine:
+                yield engine
+
+
+def write_tables(section: interactions.FilterReindexParams, engine: engines.Engine) -> None:
     """Write the tables and the distributions of ratings; raise UserError where no reader is left."""
-    engine = ibis.duckdb.connect()
-    reviews = engine.read_parquet(REVIEWS, file_row_number=True).rename(position="file_row_number")
-    tables = interactions.reindex(reviews, section, store=partial(engine.create_table, temp=True))
-    if tables.users.limit(1).to_pyarrow_batches().read_all().num_rows == 0:
+    tables = interactions.reindex(engine.reviews, section, engine.store)
+    if engine.batches(tables.users.limit(1)).read_all().num_rows == 0:
         raise errors.UserError(
             f"{REVIEWS}: no reader has {section.min_ratings} reviews; lower filter_reindex.min_ratings in params.yaml, "
             "or take more data"
         )
-    # Batches, not to_pyarrow: that imports pandas, which takes longer than the rows.
-    outputs.write_parquet(USERS, tables.users.to_pyarrow_batches())
-    outputs.write_parquet(BOOKS, tables.books.to_pyarrow_batches())
-    outputs.write_parquet(INTERACTIONS, tables.interactions.to_pyarrow_batches())
+    outputs.write_parquet(USERS, engine.batches(tables.users))
+    outputs.write_parquet(BOOKS, engine.batches(tables.books))
+    outputs.write_parquet(INTERACTIONS, engine.batches(tables.interactions))
     for path, column, plural in ((RATINGS_PER_READER, "user_id", "readers"), (RATINGS_PER_BOOK, "book_id", "books")):
-        histogram = interactions.histogram(reviews, column, plural).to_pyarrow_batches().read_all()
+        histogram = engine.batches(interactions.histogram(engine.reviews, column, plural)).read_all()
         outputs.write_csv(path, histogram.schema.names, zip(*histogram.to_pydict().values(), strict=True))
 
 
@@ -41,8 +53,8 @@ def main() -> None:
     section = params.load("filter_reindex", interactions.FilterReindexParams)
     errors.require(REVIEWS)
     inputs.check_parquet(REVIEWS, COLUMNS)
-    with inputs.reading(REVIEWS):
-        write_tables(section)
+    with inputs.reading(REVIEWS), started(section) as engine:
+        write_tables(section, engine)
 
 
 if __name__ == "__main__":

@@ -95,6 +95,13 @@ def test_no_reader_left_after_the_filter(folder: Path) -> None:
     assert_refused(folder, "filter_reindex", "no reader has 10 reviews", "lower filter_reindex.min_ratings")
 
 
+def test_less_memory_than_the_engine_needs(folder: Path) -> None:
+    dump(folder)
+    set_params(folder, filter_reindex={"memory_limit": "1MB"})
+    run(folder, "parse_gzip")
+    assert_refused(folder, "filter_reindex", "filter_reindex.memory_limit is 1MB, which is too little")
+
+
 @pytest.mark.parametrize(
     ("evaluation", "message"),
     [

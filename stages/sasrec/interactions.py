@@ -1,7 +1,7 @@
 """Filters, re-indexes and orders reviews, as one Ibis expression that any Ibis engine can run."""
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import ibis
 import msgspec
@@ -17,6 +17,11 @@ class FilterReindexParams(msgspec.Struct, frozen=True):
 
     min_ratings: Count  # readers with fewer reviews are dropped
     same_day_order: Literal["newest_first", "book_idx"]  # how one reader's reviews of one day are ordered
+    engine: Literal["duckdb", "spark"] = "duckdb"
+    memory_limit: Annotated[str, msgspec.Meta(pattern=r"^[1-9][0-9]*(\.[0-9]+)? ?[KMGT]i?B$")] | None = (
+        None  # of DuckDB
+    )
+    spark_master: Annotated[str, msgspec.Meta(pattern=r"^(local(\[.+\])?|yarn|(spark|sc|k8s)://.+)$")] = "local[*]"
 
 
 class Tables(NamedTuple):

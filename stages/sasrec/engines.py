@@ -1,0 +1,153 @@
+"""The engines that run the expression of `interactions`: DuckDB in this process, and Spark."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import duckdb
+import ibis
+import pyarrow as pa
+import pyarrow.parquet as pq
+from ibis.expr.types import Table
+
+from sasrec.errors import UserError
+from sasrec.interactions import Store
+from sasrec.outputs import ROWS_PER_GROUP
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+
+class Engine(NamedTuple):
+    """An engine that has opened reviews.parquet."""
+
+    reviews: Table  # its columns, and position: the row's number in the file, from 0
+    store: Store
+    batches: Callable[[Table], pa.RecordBatchReader]  # runs an expression; the schema is the same on every engine
+
+
+@contextmanager
+def on_duckdb(reviews: Path, memory_limit: str | None, scratch: Path) -> Iterator[Engine]:
+    """Yield DuckDB, which puts what exceeds `memory_limit` (None: most of the memory) into the folder `scratch`.
+
+    Raises:
+        UserError: the limit is too low even so.
+
+    """
+    limit = {"memory_limit": memory_limit} if memory_limit else {}
+    connection = ibis.duckdb.connect(temp_directory=str(scratch), preserve_insertion_order=False, **limit)
+    try:
+        table = connection.read_parquet(reviews, file_row_number=True).rename(position="file_row_number")
+        # Batches, not to_pyarrow: that imports pandas, which takes longer than the rows.
+        batches = partial(ibis.Table.to_pyarrow_batches, chunk_size=ROWS_PER_GROUP)
+        yield Engine(table, partial(connection.create_table, temp=True), batches)
+    except duckdb.OutOfMemoryException as error:
+        said = str(error).partition("\n")[0]
+        raise UserError(
+            f"params.yaml: filter_reindex.memory_limit is {memory_limit}, which is too little: {said}"
+        ) from None
+    finally:
+        connection.disconnect()
+
+
+@contextmanager
+def on_spark(reviews: Path, session: "SparkSession", scratch: Path) -> Iterator[Engine]:
+    """Yield Spark; it and this process must see `reviews` and the folder `scratch` under the same paths.
+
+    Raises:
+        UserError: Spark fails.
+
+    """
+    connection = ibis.pyspark.connect(session)
+
+    def write(table: Table) -> Path:
+        folder = scratch / f"table-{len(list(scratch.glob('table-*')))}"
+        session.sql(connection.compile(table)).write.parquet(_uri(folder))
+        return folder
+
+    def store(name: str, table: Table) -> Table:
+        # Not Spark's cache: a server may still hold what an earlier run put there, of a file of the same name.
+        session.read.parquet(_uri(write(table))).createOrReplaceTempView(name)
+        return connection.table(name)
+
+    def batches(table: Table) -> pa.RecordBatchReader:
+        folder = write(table)  # Spark would hand the rows over all at once, as a pandas table
+        schema = pa.schema([field.with_nullable(True) for field in table.schema().to_pyarrow()])
+        return pa.RecordBatchReader.from_batches(schema, _read_in_order(folder, schema))
+
+    with _spark_errors("Spark failed; the machines of a cluster must see this folder under the same path"):
+        numbered = session.read.parquet(_uri(reviews)).selectExpr("*", "_metadata.row_index AS position")
+        numbered.createOrReplaceTempView("reviews")
+        yield Engine(connection.table("reviews"), store, batches)
+
+
+def _uri(path: Path) -> str:
+    return f"file://{path.resolve()}"  # else a cluster would take it as a path of its own file system
+
+
+def _read_in_order(folder: Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    """Yield what Spark wrote: a file a partition, whose numbers are in the order of the rows."""
+    for path in sorted(folder.glob("part-*")):
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches():
+                yield batch.cast(schema)
+
+
+@contextmanager
+def spark_session(master: str, scratch: Path) -> Iterator["SparkSession"]:
+    """Yield a session of the Spark at `master`: local[...], spark://..., or sc://..., a Spark Connect server.
+
+    Raises:
+        UserError: PySpark or Java is missing, or no session can be had.
+
+    """
+    try:
+        from pyspark.sql import SparkSession
+    except ImportError:
+        raise UserError(
+            "params.yaml: filter_reindex.engine is spark, but PySpark is not installed; "
+            "`pip install -c constraints.txt -e '.[spark]'`, or set it to duckdb"
+        ) from None
+    builder = SparkSession.builder.appName("filter_reindex")
+    if master.startswith("sc://"):
+        builder = builder.remote(master)
+    else:
+        _require_java()
+        builder = builder.master(master).config("spark.ui.showConsoleProgress", "false")
+    if master.startswith("local"):
+        builder = builder.config("spark.ui.enabled", "false").config("spark.local.dir", str(scratch.resolve()))
+        builder = builder.config("spark.driver.host", "127.0.0.1").config("spark.driver.bindAddress", "127.0.0.1")
+    with _spark_errors(f"params.yaml: no Spark at filter_reindex.spark_master, {master}; start it, or correct the key"):
+        session = builder.getOrCreate()
+    if not master.startswith("sc://"):
+        session.sparkContext.setLogLevel("ERROR")
+    try:
+        yield session
+    finally:
+        session.stop()
+
+
+@contextmanager
+def _spark_errors(message: str) -> Iterator[None]:
+    """Raise UserError, with `message` and the first line of what is said, for whatever Spark raises in the block."""
+    from py4j.protocol import Py4JError
+    from pyspark.errors import PySparkException
+
+    try:
+        yield
+    except (Py4JError, PySparkException) as error:
+        cause = getattr(error, "java_exception", None) or error
+        raise UserError(f"{message}: {str(cause).strip().partition(chr(10))[0]}") from None
+
+
+def _require_java() -> None:
+    home = os.environ.get("JAVA_HOME")
+    if not (Path(home, "bin/java").is_file() if home else shutil.which("java")):
+        raise UserError(
+            "params.yaml: filter_reindex.engine is spark, which needs Java 17 or newer, but there is none; install it "
+            "and set JAVA_HOME to its folder, or set the key to duckdb"
+        )

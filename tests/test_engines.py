@@ -1,0 +1,149 @@
+"""The engines give the same files."""
+
+import datetime
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from conftest import ROOT, parse_gzip_params
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import filter_reindex
+from sasrec import engines, outputs, reviews
+from sasrec.errors import UserError
+from sasrec.interactions import FilterReindexParams
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+TABLES = [filter_reindex.USERS, filter_reindex.BOOKS, filter_reindex.INTERACTIONS]
+PLOTS = [filter_reindex.RATINGS_PER_READER, filter_reindex.RATINGS_PER_BOOK]
+
+
+@pytest.fixture(scope="module")
+def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator["SparkSession"]:
+    """A session that reads and writes even small tables in several parts."""
+    pytest.importorskip("pyspark", reason="PySpark is not installed: it comes with the extra `spark`")
+    if shutil.which("java") is None:
+        pytest.skip("Spark needs Java, and there is none")
+    with engines.spark_session("local[2]", tmp_path_factory.mktemp("spark")) as session:
+        session.conf.set("spark.sql.files.maxPartitionBytes", "1kb")
+        session.conf.set("spark.sql.shuffle.partitions", "3")
+        session.conf.set("spark.sql.adaptive.coalescePartitions.enabled", "false")
+        yield session
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def write_reviews(*batches: pa.RecordBatch) -> None:
+    with outputs.whole(filter_reindex.REVIEWS) as partial, outputs.parquet(partial, reviews.REVIEWS) as rows:
+        for batch in batches:
+            rows.write(batch)
+
+
+def written(section: FilterReindexParams, engine: engines.Engine) -> list[bytes] | str:
+    """What the stage writes, or says, with the engine."""
+    try:
+        filter_reindex.write_tables(section, engine)
+    except UserError as error:
+        return str(error)
+    return [path.read_bytes() for path in TABLES + PLOTS]
+
+
+def assert_same_files(section: FilterReindexParams, spark: "SparkSession", scratch: Path) -> None:
+    with engines.on_duckdb(filter_reindex.REVIEWS, None, scratch) as engine:
+        expected = written(section, engine)
+    with outputs.scratch(scratch) as folder, engines.on_spark(filter_reindex.REVIEWS, spark, folder) as engine:
+        assert written(section, engine) == expected
+
+
+ROWS = st.tuples(st.sampled_from("abcdé"), st.integers(0, 3), st.sampled_from("tuvwxyz"))
+
+
+@settings(max_examples=4, deadline=None, derandomize=True)
+@given(st.lists(ROWS, min_size=1, max_size=60), st.integers(1, 5), st.sampled_from(["newest_first", "book_idx"]))
+def test_spark_writes_what_duckdb_writes(
+    spark: "SparkSession",
+    tmp_path_factory: pytest.TempPathFactory,
+    rows: list[tuple[str, int, str]],
+    min_ratings: int,
+    order: str,
+) -> None:
+    users, days, books = zip(*rows, strict=True)
+    dates = [datetime.date(2015, 1, 1) + datetime.timedelta(day) for day in days]
+    columns = [users, dates, books, [3] * len(rows)]
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, reviews.REVIEWS, strict=True)]
+    folder = tmp_path_factory.mktemp("property")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(outputs, "ROWS_PER_GROUP", 7)
+        write_reviews(pa.record_batch(arrays, schema=reviews.REVIEWS))
+        assert_same_files(FilterReindexParams(min_ratings, order), spark, folder)
+
+
+@pytest.mark.parametrize(("name", "order"), [("golden/ties", "book_idx"), ("data/goodbooks", "newest_first")])
+def test_spark_writes_what_duckdb_writes_of_real_reviews(
+    shared: Path, folder: Path, spark: "SparkSession", name: str, order: str
+) -> None:
+    write_reviews(*[good for good, _ in reviews.read(shared / f"{name}.json.gz", parse_gzip_params())])
+    assert_same_files(FilterReindexParams(10, order), spark, folder)
+
+
+def test_a_failure_of_spark_is_one_line(folder: Path, spark: "SparkSession") -> None:
+    with pytest.raises(UserError, match=r"Spark failed; .*Path does not exist: file:.*nowhere.parquet") as caught:
+        engines.on_spark(folder / "nowhere.parquet", spark, folder).__enter__()
+    assert "\n" not in str(caught.value)
+
+
+def test_java_that_is_missing_is_named(folder: Path, spark: "SparkSession", monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JAVA_HOME", str(folder))
+    with pytest.raises(UserError, match=r"filter_reindex.engine is spark, which needs Java 17"):
+        engines.spark_session("local", folder).__enter__()
+
+
+def test_pyspark_that_is_missing_is_named_with_the_command(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyspark.sql", None)
+    with pytest.raises(UserError, match=r"PySpark is not installed; `pip install .*\[spark\]'`"):
+        engines.spark_session("local", folder).__enter__()
+
+
+def test_nothing_of_spark_is_imported_without_it() -> None:
+    code = "import sys, filter_reindex; sys.exit('pyspark' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT / "stages").returncode == 0
+
+
+def many_reviews(number: int) -> pa.RecordBatch:
+    """Random reviews of about 100 bytes."""
+    rng = np.random.default_rng(0)
+    columns = [
+        [f"{i:040}" for i in rng.integers(0, number // 20, size=number)],
+        rng.integers(0, 9_000, size=number).astype(np.int32),
+        [f"{i:040}" for i in rng.integers(0, 20_000, size=number)],
+        rng.integers(0, 6, size=number).astype(np.int8),
+    ]
+    arrays = [pa.array(column).cast(field.type) for column, field in zip(columns, reviews.REVIEWS, strict=True)]
+    return pa.record_batch(arrays, schema=reviews.REVIEWS)
+
+
+def test_what_exceeds_the_memory_limit_goes_to_the_scratch_folder_and_the_rows_are_the_same(folder: Path) -> None:
+    write_reviews(many_reviews(1_000_000))
+    found = []
+    for limit in (None, "100MB"):
+        with outputs.scratch(folder) as scratch, engines.on_duckdb(filter_reindex.REVIEWS, limit, scratch) as engine:
+            engine.reviews.get_backend().raw_sql("SET threads TO 1")  # each takes some memory
+            rows = engine.batches(engine.reviews.order_by("book_id", "timestamp", "position"))
+            first = rows.read_next_batch()
+            assert bool(list(scratch.iterdir())) == (limit is not None)
+            found.append(pa.Table.from_batches([first, *rows]))
+    assert found[0].equals(found[1])
