@@ -34,7 +34,7 @@ def main() -> None:
     evaluation = params.load("evaluation", holdout.EvaluationParams)
     train = params.load("train", train_params.TrainParams)
     errors.require(TRAIN, EVALUATION, WEIGHTS, CONFIG)
-    share = launch.share(processes=1)  # more only under torchrun: on one machine, starting them takes longer
+    share = launch.share_of(processes=1)  # more only under torchrun: on one machine, starting them takes longer
     where = device.use(train.device, train.num_threads, share)
     training_set = holdout.load_training_set(TRAIN)
     held_out = holdout.load_held_out(EVALUATION, training_set)
