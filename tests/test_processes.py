@@ -28,6 +28,15 @@ with pytest.MonkeyPatch.context() as patch:  # the stage sets variables for torc
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 
 
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Steps so small are slower with more, and each of two processes has one, too."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.mark.parametrize("number", [0, 1, 2, 7, 128])
 @pytest.mark.parametrize("count", [1, 2, 3, 8])
 def test_every_row_is_of_one_process_and_none_has_two_more_than_another(number: int, count: int) -> None:
