@@ -59,7 +59,7 @@ def main() -> None:
     train = params.load("train", train_params.TrainParams)
     described = card.read_params(PARAMS)
     errors.require(TRAIN, EVALUATION, WEIGHTS, CONFIG)
-    share = launch.share(processes=1)  # more only under torchrun: on one machine, starting them takes longer
+    share = launch.share_of(processes=1)  # more only under torchrun: on one machine, starting them takes longer
     where = device.use(train.device, train.num_threads, share)
     training_set = holdout.load_training_set(TRAIN)
     held_out = holdout.load_held_out(EVALUATION, training_set)

@@ -213,7 +213,7 @@ def train_and_write() -> None:
     sasrec = params.load("sasrec", model.SasrecParams)
     section = params.load("train", TrainParams)
     errors.require(TRAIN, VALIDATION)
-    share = launch.share(section.processes)
+    share = launch.share_of(section.processes)
     where = device.use(section.device, section.num_threads, share)
     train = holdout.load_training_set(TRAIN)
     validation = holdout.load_held_out(VALIDATION, train)

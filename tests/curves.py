@@ -41,7 +41,7 @@ def curve(objective: str, share: Share = ALONE) -> list[float]:
 def main() -> None:
     """Take the steps with as many processes as the command line says."""
     torch.set_num_threads(1)
-    share = launch.share(int(sys.argv[1]))
+    share = launch.share_of(int(sys.argv[1]))
     with launch.connected(share, CPU):
         curves = {objective: curve(objective, share) for objective in OBJECTIVES}
     if share.is_first:

@@ -10,12 +10,14 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 import torch
-from conftest import ROOT, runner, set_params, train_params
+from conftest import ROOT, runner, sequences, set_params, train_params
 
-from sasrec import launch, training
+from sasrec import launch, ranking, scorers, training
+from sasrec.holdout import HeldOut
 from sasrec.processes import Share
 from sasrec.sampling import PackedSampler
 
@@ -24,6 +26,15 @@ with pytest.MonkeyPatch.context() as patch:  # the stage sets variables for torc
     import curves
 
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Steps so small are slower with more, and each of two processes has one, too."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("number", [0, 1, 2, 7, 128])
@@ -73,6 +84,19 @@ def test_two_processes_have_the_losses_of_one_step_by_step(curves_of_two: dict, 
 
 def test_two_runs_of_two_processes_have_the_same_bits(curves_of_two: dict) -> None:
     assert curves_of(2) == curves_of_two
+
+
+def test_the_ranks_of_all_shares_add_up_to_those_of_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Share, "sum", lambda _share, tensor: tensor)
+    network = training.start(curves.TRAIN, train_params(), curves.SASREC, curves.CPU).model
+    rng = np.random.default_rng(0)
+    histories = sequences(*(rng.permutation(60)[:length] + 1 for length in rng.integers(1, 12, size=300)))
+    task = HeldOut(np.arange(300), histories, rng.integers(1, 61, size=300), rng.integers(1, 61, size=(300, 9)))
+    shares = [Share(rank, 3) for rank in range(3)]
+    features = [scorers.features_after(network, histories, share) for share in shares]
+    assert torch.equal(sum(features), scorers.features_after(network, histories))
+    ranks = [ranking.rank(task, scorers.by_model(network), share) for share in shares]
+    assert np.array_equal(np.sum(ranks, axis=0), ranking.rank(task, scorers.by_model(network)))
 
 
 TRAIN_GPU = (sys.executable, "stages/train_gpu.py")
@@ -176,7 +200,7 @@ from sasrec import errors, launch
 launch.GRACE_SECONDS = 1.0
 
 def main():
-    share = launch.share(3)
+    share = launch.share_of(3)
     if share.rank == {fails_early}:
         raise errors.UserError("no room")
     with launch.connected(share, torch.device("cpu")):

@@ -40,7 +40,7 @@ class Other(NamedTuple):
     said: IO[bytes]  # what it wrote to standard error
 
 
-def share(processes: int) -> Share:
+def share_of(processes: int) -> Share:
     """Return this process's share: what torchrun says, else that of the first of `processes`."""
     if "RANK" in os.environ:
         return Share(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))

@@ -41,8 +41,8 @@ def features_after(model: Sasrec, histories: Sequences, share: Share = ALONE, *,
     """Return the features of what comes after each history, (len(histories), hidden_units), on the model's device.
 
     Histories of about the same length are computed together, so that little is spent on padding. An empty history is
-    one place of padding. Several processes divide the batches; adding zeros to what another one computed changes no
-    bit of it.
+    one place of padding. Several processes divide the batches; adding zeros to what another one computed
+    changes no value.
     """
     device = model.item_embedding.weight.device
     max_len = model.params.max_len
