@@ -47,6 +47,9 @@ export: $(VENV)/installed  ## write models/sasrec.onnx, once onnxruntime gives P
 test: $(VENV)/installed  ## run the tests
 	python -m pytest
 
+test-spark: $(VENV)/spark  ## run the tests of the engines on Spark, too; needs Java
+	python -m pytest tests/test_engines.py
+
 fuzz: $(VENV)/installed  ## try a hundred thousand made-up lines on the parser, others each time; takes some minutes
 	FUZZ_LINES=100000 python -m pytest -q -s tests/test_fuzz.py
 
@@ -74,8 +77,8 @@ audit: $(VENV)/audit  ## look the pinned packages up among the known vulnerabili
 sbom: $(VENV)/audit  ## list what is installed in sbom.json, in CycloneDX's format
 	cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --output-file sbom.json $(VENV)/bin/python
 
-$(VENV)/audit: $(VENV)/installed
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[audit]'
+$(VENV)/audit $(VENV)/spark: $(VENV)/installed
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(@F)]'
 	touch $@
 
 $(VENV)/installed: pyproject.toml constraints.txt
