@@ -100,6 +100,7 @@ def test_a_killed_stage_takes_its_processes_with_it_and_the_next_run_tidies_up(f
     paths = write_shards(folder)
     expected = parsed(paths, 1)
     set_params(folder, parse_gzip={"num_processes": 2})
+    (fetch.RAW / "00007.json.gz").write_bytes(gzip.compress(b"\n" * 3_000_000))  # takes seconds
     stage = psutil.Popen([sys.executable, ROOT / "stages/parse_gzip.py"], stderr=subprocess.PIPE, text=True)
     while stage.poll() is None and not list(folder.glob("data/interim/scratch.*.partial/*")):
         time.sleep(0.001)
