@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from sasrec import demo, download, errors, outputs, params, shards, usage
+from sasrec import demo, download, errors, outputs, params, shards, storage, usage
 
 RAW = Path("data/raw/reviews.json.gz")
 UNFINISHED = Path("data/raw/unfinished")  # downloads, which the next run resumes
@@ -40,16 +40,26 @@ def fetch(section: FetchParams, destination: Path) -> None:
         take(shards.named(section.file), destination)
 
 
-def take(files: list[Path], destination: Path) -> None:
+def take(sources: list[shards.Source], destination: Path) -> None:
     """Give `destination` the content of the one file, or make it a folder of the shards that several files are."""
-    for file in files:
-        download.check_gzip(file)
-    if len(files) == 1:
-        download.link_or_copy(files[0], destination)
+    for source in sources:
+        if isinstance(source, Path):  # before any is copied
+            download.check_gzip(source, str(source))
+    if len(sources) == 1:
+        take_one(sources[0], destination)
         return
     destination.mkdir()
-    for number, file in enumerate(files, start=1):
-        download.link_or_copy(file, shards.place(destination, number))
+    for number, source in enumerate(sources, start=1):
+        take_one(source, shards.place(destination, number))
+
+
+def take_one(source: shards.Source, destination: Path) -> None:
+    """Link a file that is here, copy one that is elsewhere."""
+    if isinstance(source, Path):
+        download.link_or_copy(source, destination)
+    else:
+        storage.copy(source, destination)
+        download.check_gzip(destination, source)
 
 
 def main() -> None:

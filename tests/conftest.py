@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -28,6 +28,23 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip("the ground truth of the original notebook is not in the repository: no ../shared here")
     return SHARED
+
+
+@pytest.fixture
+def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The address of an S3 server on the loopback, which has an empty bucket `books` and is told to everyone."""
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    names = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    address = "http://{}:{}".format(*server.get_host_and_port())
+    for name, value in (names | {"AWS_ENDPOINT_URL": address}).items():
+        monkeypatch.setenv(name, value)
+    boto3.client("s3").create_bucket(Bucket="books")
+    yield address
+    server.stop()
 
 
 def sequences(*readers: Iterable[int]) -> Sequences:

@@ -1,13 +1,10 @@
 """Data travel through a DVC remote: a folder, and S3 as a server on the loopback plays it."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
-import boto3
 import pytest
 from conftest import Run, runner
-from moto.server import ThreadedMotoServer
 
 
 @pytest.fixture
@@ -16,19 +13,11 @@ def folder_remote(tmp_path: Path) -> list[list[str]]:
 
 
 @pytest.fixture
-def s3_remote(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[list[str]]]:
-    names = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
-    for name, value in names.items():
-        monkeypatch.setenv(name, value)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    address = "http://{}:{}".format(*server.get_host_and_port())
-    boto3.client("s3", endpoint_url=address).create_bucket(Bucket="books")
-    yield [
+def s3_remote(s3: str) -> list[list[str]]:
+    return [
         ["dvc", "remote", "add", "--default", "store", "s3://books/sasrec"],
-        ["dvc", "remote", "modify", "store", "endpointurl", address],
+        ["dvc", "remote", "modify", "store", "endpointurl", s3],
     ]
-    server.stop()
 
 
 def publish(project: Path, remote: list[list[str]]) -> None:

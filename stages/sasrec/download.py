@@ -128,16 +128,16 @@ def link_or_copy(source: Path, destination: Path) -> None:
         shutil.copyfile(source, destination)
 
 
-def check_gzip(path: Path) -> None:
-    """Raise UserError where `path` is missing, empty or does not begin like gzip."""
+def check_gzip(path: Path, source: str) -> None:
+    """Raise UserError, which names `source`, where `path` is missing, empty or does not begin like gzip."""
     if not path.is_file():
-        raise UserError(f"{path}: no such file; set fetch.file in params.yaml to the path of a .json.gz dump")
+        raise UserError(f"{source}: no such file; set fetch.file in params.yaml to the path of a .json.gz dump")
     with path.open("rb") as file:
         start = file.read(len(GZIP_MAGIC))
     if not start:
-        raise UserError(f"{path}: is empty; set fetch.file in params.yaml to the path of a .json.gz dump")
+        raise UserError(f"{source}: is empty; set fetch.file in params.yaml to the path of a .json.gz dump")
     if start != GZIP_MAGIC:
-        raise UserError(f"{path}: is not gzip; set fetch.file in params.yaml to the path of a .json.gz dump")
+        raise UserError(f"{source}: is not gzip; set fetch.file in params.yaml to the path of a .json.gz dump")
 
 
 def check_sha256(path: Path, expected: str | None) -> str:

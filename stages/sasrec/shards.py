@@ -1,30 +1,39 @@
 """A dump that lies in several files, its shards: which they are, and their order."""
 
 import glob
+from collections.abc import Sequence
 from pathlib import Path
 
+from sasrec import storage
 from sasrec.errors import UserError
 
+Source = Path | str
+"""A file here, or the URL of one elsewhere."""
 
-def named(file: str | list[str]) -> list[Path]:
-    """Return the files that `fetch.file` means, in order: a path, a glob, whose files are sorted, or a list of both.
+
+def named(file: str | list[str]) -> list[Source]:
+    """Return the files that `fetch.file` means, in order: a path or URL, a glob, whose files are sorted, or a list.
 
     Raises:
-        UserError: a file is named twice. One that is missing is returned like the others.
+        UserError: a file is named twice, or a storage cannot be reached. One that is missing here is returned like the
+            others.
 
     """
     names = [file] if isinstance(file, str) else file
-    paths = [Path(path) for name in names for path in _matching(name)]
-    for path in paths:
-        if paths.count(path) > 1:
-            raise UserError(f"{path}: fetch.file in params.yaml names it twice; remove one")
-    return paths
+    sources = [source for name in names for source in _matching(name)]
+    for source in sources:
+        if sources.count(source) > 1:
+            raise UserError(f"{source}: fetch.file in params.yaml names it twice; remove one")
+    return sources
 
 
-def _matching(name: str) -> list[str]:
+def _matching(name: str) -> Sequence[Source]:
+    if storage.is_url(name):
+        return storage.matching(name)
     if Path(name).exists():  # whatever a pattern makes of the characters of its name
-        return [name]
-    return sorted(glob.glob(name, recursive=True)) or [name]  # noqa: PTH207 - Path.glob finds hidden files too
+        return [Path(name)]
+    found = sorted(glob.glob(name, recursive=True))  # noqa: PTH207 - Path.glob finds hidden files too
+    return [Path(path) for path in found or [name]]
 
 
 def place(dump: Path, number: int) -> Path:
