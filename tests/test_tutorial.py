@@ -51,10 +51,8 @@ def test_a_command_ends_where_its_output_begins() -> None:
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="the figures shown are those of x86-64 processors")
 def test_every_command_prints_what_the_tutorial_shows(tmp_path: Path) -> None:
     run = runner(copy_project(tmp_path))
-    differences = {}
     for command, shown in commands(TUTORIAL):
         command = command.replace("make ", "make --old-file=.venv/installed ")  # this environment is the clone's
         printed = [line.rstrip() for line in run("bash", "-c", command).stdout.splitlines()]
-        if difference := first_difference(shown, printed):
-            differences[command] = (difference, printed)
-    assert differences == {}
+        difference = first_difference(shown, printed)
+        assert difference is None, "\n".join([command, f"differs in: {difference}", "it printed:", *printed])

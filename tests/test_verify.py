@@ -35,7 +35,7 @@ def test_an_unseeded_draw_is_found_and_located(project: Path) -> None:
     run = runner(project)
     run("git", "commit", "-qam", "Draw without a seed")
     done = run(*VERIFY, str(project), fails=True)
-    assert done.stderr.startswith("error: stage train_gpu: metrics/train.json differs at line")
+    assert done.stderr.startswith("error: stage train_gpu: dvclive/metrics.json differs at line")
     assert re.search(r"models/sasrec.safetensors differs in \d+ of \d+ values of tensor", done.stderr)
 
 
