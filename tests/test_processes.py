@@ -133,7 +133,14 @@ def start(project: Path) -> Iterator[Callable[[], tuple[subprocess.Popen[str], l
     started: list[psutil.Process] = []
 
     def start() -> tuple[subprocess.Popen[str], list[psutil.Process]]:
-        command = subprocess.Popen(TRAIN_GPU, cwd=project, stderr=subprocess.PIPE, text=True)
+        command = subprocess.Popen(
+            TRAIN_GPU,
+            cwd=project,
+            stderr=subprocess.PIPE,
+            text=True,
+            # A shell without job control lets what it starts in the background ignore Ctrl-C, and that is inherited.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
         before = time.time()
         while not any(path.stat().st_mtime > before for path in project.glob("checkpoints/train_gpu/*[0-9a-f]")):
             assert command.poll() is None

@@ -9,6 +9,7 @@ import pytest
 from conftest import ROOT, copy_project, runner
 
 TUTORIAL = (ROOT / "docs/tutorial.md").read_text()
+MAKE = "make --no-print-directory --old-file=.venv/installed "  # this environment is the clone's
 ANYTHING = "…"  # a line of its own that stands for any number of lines
 
 
@@ -52,7 +53,7 @@ def test_a_command_ends_where_its_output_begins() -> None:
 def test_every_command_prints_what_the_tutorial_shows(tmp_path: Path) -> None:
     run = runner(copy_project(tmp_path))
     for command, shown in commands(TUTORIAL):
-        command = command.replace("make ", "make --old-file=.venv/installed ")  # this environment is the clone's
+        command = command.replace("make ", MAKE)
         printed = [line.rstrip() for line in run("bash", "-c", command).stdout.splitlines()]
         difference = first_difference(shown, printed)
         assert difference is None, "\n".join([command, f"differs in: {difference}", "it printed:", *printed])
