@@ -8,6 +8,7 @@ import base64
 import json
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -120,13 +121,9 @@ def render(content: dict[str, Any]) -> str:
 
 def require_libraries() -> None:
     """Raise UserError where what the report is drawn with is not installed."""
-    try:
-        import jinja2  # noqa: F401
-        import vl_convert  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise errors.UserError(
-            f"the report needs {error.name}; run `pip install -c constraints.txt -e '.[report]'`"
-        ) from None
+    for name in ("jinja2", "vl_convert"):
+        if find_spec(name) is None:
+            raise errors.UserError(f"the report needs {name}; run `pip install -c constraints.txt -e '.[report]'`")
 
 
 def write_report() -> None:
