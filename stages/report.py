@@ -39,8 +39,8 @@ def output_of(*command: str) -> str:
     return done.stdout
 
 
-def of_dvc(*arguments: str) -> Any:  # noqa: ANN401, what JSON holds
-    """Return what a DVC command answers in JSON."""
+def of_dvc(*arguments: str) -> dict[str, Any]:
+    """Return the object that a DVC command answers in JSON."""
     return json.loads(output_of(sys.executable, "-m", "dvc", *arguments, "--json"))
 
 

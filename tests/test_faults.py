@@ -19,7 +19,7 @@ import pytest
 from conftest import ROOT, runner
 from ruamel.yaml import YAML
 
-FAULTS = int(os.environ.get("FAULTS", "1"))
+FAULTS = int(os.environ.get("FAULTS", "2"))
 STAGE_SECONDS = 2.5  # about what the longest one takes
 REPRO_SECONDS = 12
 EARLIER = b"what an earlier run wrote"
