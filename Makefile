@@ -44,8 +44,8 @@ presets: $(VENV)/installed  ## compare the presets and the steps between them on
 export: $(VENV)/installed  ## write models/sasrec.onnx, once onnxruntime gives PyTorch's scores for the held-out readers
 	python stages/export.py
 
-test: $(VENV)/installed  ## run the tests
-	python -m pytest
+test: $(VENV)/installed  ## run the tests, on two cores
+	python -m pytest -n 2 --dist worksteal
 
 test-spark: $(VENV)/spark  ## run the tests of the engines on Spark, too; needs Java
 	python -m pytest tests/test_engines.py

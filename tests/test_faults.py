@@ -70,8 +70,11 @@ def start(project: Path, stage: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, cwd=project, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 
-def half_written(project: Path, process: subprocess.Popen[str]) -> list[Path]:
-    return list(project.glob(f"[dmpc]*/**/*.{process.pid}.partial"))
+def half_written(project: Path, process: subprocess.Popen[str]) -> list[str]:
+    """The names of partial files, found by a walk that, unlike glob, goes on when a folder goes away meanwhile."""
+    walks = [os.walk(folder) for folder in project.glob("[dmpc]*")]
+    names = [name for walk in walks for _, folders, files in walk for name in folders + files]
+    return [name for name in names if name.endswith(f".{process.pid}.partial")]
 
 
 def wait_until_it_writes(project: Path, process: subprocess.Popen[str]) -> None:
@@ -94,14 +97,14 @@ def test_a_killed_stage_leaves_each_output_whole_or_as_it_was(project: Path, fin
         for number in range(2 * FAULTS):
             earlier = rng.choice([None, EARLIER])
             put_earlier(project, stage, earlier)
-            process = start(project, stage)
-            if number % 4 < 2:
-                wait_until_it_writes(project, process)
-                time.sleep(rng.uniform(0, 0.02))
-            else:
-                time.sleep(rng.uniform(0, STAGE_SECONDS))
-            process.send_signal([signal.SIGKILL, signal.SIGTERM][number % 2])
-            message = process.communicate()[1]
+            with start(project, stage) as process:
+                if number % 4 < 2:
+                    wait_until_it_writes(project, process)
+                    time.sleep(rng.uniform(0, 0.02))
+                else:
+                    time.sleep(rng.uniform(0, STAGE_SECONDS))
+                process.send_signal([signal.SIGKILL, signal.SIGTERM][number % 2])
+                message = process.communicate()[1]
             if number % 2:
                 assert_tidy(project, process, message)
             tally.examine(project, finished, [stage], earlier)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -85,6 +86,11 @@ def redirects(to: str) -> Answer:
 def busy(status: int, retry_after: str | None = None) -> Answer:
     headers = {} if retry_after is None else {"Retry_After": retry_after}
     return lambda handler: send(handler, b"", status, **headers)
+
+
+def sleep_as(monkeypatch: pytest.MonkeyPatch, sleep: Callable[[float], None]) -> None:
+    """Let the downloads, but nobody else's threads, sleep like this."""
+    monkeypatch.setattr(download, "time", SimpleNamespace(sleep=sleep))
 
 
 def busy_for_a_minute(handler: BaseHTTPRequestHandler) -> None:
@@ -190,7 +196,7 @@ def test_what_is_not_the_dump_never_gets_its_name_and_is_in_nobodys_way(
 ) -> None:
     monkeypatch.setattr(download, "RETRIES", 3)
     monkeypatch.setattr(download, "TIMEOUT_SECONDS", 0.3)
-    monkeypatch.setattr(time, "sleep", lambda _: None)
+    sleep_as(monkeypatch, lambda _: None)
     answers = [bad]
     address, _ = serve(dump=answers, mirror=[whole])
     there, unfinished = folder / "dump.json.gz", folder / "unfinished"
@@ -210,7 +216,7 @@ def test_what_is_not_the_dump_never_gets_its_name_and_is_in_nobodys_way(
 def test_a_server_that_ignores_ranges_is_asked_for_everything(
     folder: Path, serve: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(time, "sleep", lambda _: None)
+    sleep_as(monkeypatch, lambda _: None)
     address, log = serve(dump=[dropped, ignores_ranges])
     download.download([f"{address}/dump"], folder / "dump.json.gz", folder / "unfinished")
     assert (folder / "dump.json.gz").read_bytes() == DUMP
@@ -245,7 +251,7 @@ def test_a_busy_server_is_given_the_time_it_asks_for(
     expected: list[object],
 ) -> None:
     waited: list[float] = []
-    monkeypatch.setattr(time, "sleep", waited.append)
+    sleep_as(monkeypatch, waited.append)
     address, log = serve(dump=[*answers, whole])
     download.download([f"{address}/dump"], folder / "dump.json.gz", folder / "unfinished")
     assert (folder / "dump.json.gz").read_bytes() == DUMP
@@ -256,7 +262,7 @@ def test_a_busy_server_is_given_the_time_it_asks_for(
 def test_a_server_that_is_busy_for_long_is_left_for_the_next(
     folder: Path, serve: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("it waits"))
+    sleep_as(monkeypatch, lambda _: pytest.fail("it waits"))
     address, log = serve(dump=[busy(503, "86400")], mirror=[whole])
     download.download([f"{address}/dump", f"{address}/mirror"], folder / "dump.json.gz", folder / "unfinished")
     assert log == ["dump all", "mirror all"]
@@ -265,7 +271,7 @@ def test_a_server_that_is_busy_for_long_is_left_for_the_next(
 def test_a_server_that_is_busy_while_resuming_costs_no_byte(
     folder: Path, serve: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(time, "sleep", lambda _: None)
+    sleep_as(monkeypatch, lambda _: None)
     address, log = serve(dump=[dropped, busy(503), busy(503), whole])
     download.download([f"{address}/dump"], folder / "dump.json.gz", folder / "unfinished")
     assert (folder / "dump.json.gz").read_bytes() == DUMP
