@@ -48,7 +48,7 @@ test: $(VENV)/installed  ## run the tests, on two cores
 	python -m pytest -n 2 --dist worksteal
 
 test-spark: $(VENV)/spark  ## run the tests of the engines on Spark, too; needs Java
-	python -m pytest tests/test_engines.py
+	python -m pytest tests/test_engines.py tests/test_shards.py
 
 fuzz: $(VENV)/installed  ## try a hundred thousand made-up lines on the parser, others each time; takes some minutes
 	FUZZ_LINES=100000 python -m pytest -q -s tests/test_fuzz.py

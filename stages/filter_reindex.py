@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from sasrec import engines, errors, inputs, interactions, outputs, params, usage
+from sasrec import engines, errors, inputs, interactions, outputs, params, spark, usage
 
 REVIEWS = Path("data/interim/reviews.parquet")
 USERS = Path("data/processed/users.parquet")
@@ -18,12 +18,12 @@ COLUMNS = pa.schema([("user_id", pa.string()), ("timestamp", pa.date32()), ("boo
 
 
 @contextmanager
-def started(section: interactions.FilterReindexParams) -> Iterator[engines.Engine]:
+def started(section: interactions.FilterReindexParams, spark_params: spark.SparkParams) -> Iterator[engines.Engine]:
     """Yield the engine that the params name; it ends with the block, and what it has on the disk goes."""
     with outputs.scratch(USERS.parent) as scratch:
         if section.engine == "spark":
             with (
-                engines.spark_session(section.spark_master, scratch) as session,
+                spark.session(spark_params.master, "filter_reindex.engine", scratch) as session,
                 engines.on_spark(REVIEWS, session, scratch) as engine,
             ):
                 yield engine
@@ -51,9 +51,10 @@ def write_tables(section: interactions.FilterReindexParams, engine: engines.Engi
 def main() -> None:
     """Read the params and the reviews, write what comes of them."""
     section = params.load("filter_reindex", interactions.FilterReindexParams)
+    spark_params = params.load("spark", spark.SparkParams)
     errors.require(REVIEWS)
     inputs.check_parquet(REVIEWS, COLUMNS)
-    with inputs.reading(REVIEWS), started(section) as engine:
+    with inputs.reading(REVIEWS), started(section, spark_params) as engine:
         write_tables(section, engine)
 
 

@@ -1,22 +1,38 @@
 """Streams the dump into reviews.parquet, in file order; malformed lines go to rejected.parquet."""
 
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from tqdm import tqdm
 
-from sasrec import errors, outputs, parallel, params, reviews, shards, usage
+from sasrec import errors, outputs, parallel, params, reviews, shards, spark, usage
 
 RAW = Path("data/raw/reviews.json.gz")
 REVIEWS = Path("data/interim/reviews.parquet")
 REJECTED = Path("data/interim/rejected.parquet")
 NUM_SHOWN = 3  # rejected lines named in the message
 
+Read = Callable[[Sequence[Path]], Generator[parallel.Batches, None, None]]
+"""Yields the batches of each shard, in order."""
 
-def parse(raw: Path, to_reviews: Path, to_rejected: Path, limits: reviews.ParseGzipParams) -> None:
-    """Write the reviews and the malformed lines of `raw`: a file, or a folder of shards.
+
+@contextmanager
+def reader(limits: reviews.ParseGzipParams, spark_params: spark.SparkParams) -> Iterator[Read]:
+    """Yield what reads the shards on the engine that the params name; what it has on the disk goes with the block."""
+    with outputs.scratch(REVIEWS.parent) as scratch:
+        if limits.engine == "spark":
+            with spark.session(spark_params.master, "parse_gzip.engine", scratch) as session:
+                yield partial(parallel.read_on_spark, limits=limits, scratch=scratch, session=session)
+        else:
+            yield partial(parallel.read, limits=limits, scratch=scratch)
+
+
+def parse(raw: Path, to_reviews: Path, to_rejected: Path, limits: reviews.ParseGzipParams, read: Read) -> None:
+    """Write the reviews and the malformed lines of `raw`: a file, or a folder of shards, which `read` reads.
 
     Raises:
         UserError: no line is a review, more of them are malformed than `limits` allow, or the file is damaged.
@@ -28,10 +44,9 @@ def parse(raw: Path, to_reviews: Path, to_rejected: Path, limits: reviews.ParseG
         outputs.parquet(to_reviews, reviews.REVIEWS) as good,
         outputs.parquet(to_rejected, reviews.REJECTED) as bad,
         tqdm(desc="parse", unit=" lines", unit_scale=True, disable=None) as progress,
-        outputs.scratch(to_reviews.parent) as scratch,
-        closing(parallel.read(files, limits, scratch)) as read,
+        closing(read(files)) as shards_read,
     ):
-        for file, batches in zip(files, read, strict=True):
+        for file, batches in zip(files, shards_read, strict=True):
             num_before = good.num_rows + bad.num_rows
             where = "line" if file == raw else f"{file.name} line"
             for parsed, rejected in batches:
@@ -60,9 +75,10 @@ def renumbered(rejected: pa.RecordBatch, num_before: int) -> pa.RecordBatch:
 def main() -> None:
     """Read the params and the dump, write both tables."""
     section = params.load("parse_gzip", reviews.ParseGzipParams)
+    spark_params = params.load("spark", spark.SparkParams)
     errors.require(RAW)
-    with outputs.whole(REVIEWS) as good, outputs.whole(REJECTED) as bad:
-        parse(RAW, good, bad, section)
+    with outputs.whole(REVIEWS) as good, outputs.whole(REJECTED) as bad, reader(section, spark_params) as read:
+        parse(RAW, good, bad, section, read)
 
 
 if __name__ == "__main__":

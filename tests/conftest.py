@@ -9,15 +9,20 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
 import pytest
 
+from sasrec import spark
 from sasrec.holdout import TrainingSet
 from sasrec.reviews import ParseGzipParams
 from sasrec.sequences import Sequences
 from sasrec.train_params import TrainParams
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared"
@@ -45,6 +50,18 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     boto3.client("s3").create_bucket(Bucket="books")
     yield address
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def spark_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator["SparkSession"]:
+    """A session that sorts even small tables in several parts."""
+    pytest.importorskip("pyspark", reason="PySpark is not installed: it comes with the extra `spark`")
+    if shutil.which("java") is None:
+        pytest.skip("Spark needs Java, and there is none")
+    with spark.session("local[2]", "filter_reindex.engine", tmp_path_factory.mktemp("spark")) as session:
+        session.conf.set("spark.sql.shuffle.partitions", "3")
+        session.conf.set("spark.sql.adaptive.coalescePartitions.enabled", "false")
+        yield session
 
 
 def sequences(*readers: Iterable[int]) -> Sequences:

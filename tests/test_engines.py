@@ -1,10 +1,8 @@
 """The engines give the same files."""
 
 import datetime
-import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import filter_reindex
-from sasrec import engines, outputs, reviews
+from sasrec import engines, outputs, reviews, spark
 from sasrec.errors import UserError
 from sasrec.interactions import FilterReindexParams
 
@@ -25,18 +23,6 @@ if TYPE_CHECKING:
 
 TABLES = [filter_reindex.USERS, filter_reindex.BOOKS, filter_reindex.INTERACTIONS]
 PLOTS = [filter_reindex.RATINGS_PER_READER, filter_reindex.RATINGS_PER_BOOK]
-
-
-@pytest.fixture(scope="module")
-def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator["SparkSession"]:
-    """A session that sorts even small tables in several parts."""
-    pytest.importorskip("pyspark", reason="PySpark is not installed: it comes with the extra `spark`")
-    if shutil.which("java") is None:
-        pytest.skip("Spark needs Java, and there is none")
-    with engines.spark_session("local[2]", tmp_path_factory.mktemp("spark")) as session:
-        session.conf.set("spark.sql.shuffle.partitions", "3")
-        session.conf.set("spark.sql.adaptive.coalescePartitions.enabled", "false")
-        yield session
 
 
 @pytest.fixture
@@ -60,10 +46,10 @@ def written(section: FilterReindexParams, engine: engines.Engine) -> list[bytes]
     return [path.read_bytes() for path in TABLES + PLOTS]
 
 
-def assert_same_files(section: FilterReindexParams, spark: "SparkSession", scratch: Path) -> None:
+def assert_same_files(section: FilterReindexParams, spark_session: "SparkSession", scratch: Path) -> None:
     with engines.on_duckdb(filter_reindex.REVIEWS, None, scratch) as engine:
         expected = written(section, engine)
-    with outputs.scratch(scratch) as folder, engines.on_spark(filter_reindex.REVIEWS, spark, folder) as engine:
+    with outputs.scratch(scratch) as folder, engines.on_spark(filter_reindex.REVIEWS, spark_session, folder) as engine:
         assert written(section, engine) == expected
 
 
@@ -73,7 +59,7 @@ ROWS = st.tuples(st.sampled_from("abcdé"), st.integers(0, 3), st.sampled_from("
 @settings(max_examples=4, deadline=None, derandomize=True)
 @given(st.lists(ROWS, min_size=1, max_size=60), st.integers(1, 5), st.sampled_from(["newest_first", "book_idx"]))
 def test_spark_writes_what_duckdb_writes(
-    spark: "SparkSession",
+    spark_session: "SparkSession",
     tmp_path_factory: pytest.TempPathFactory,
     rows: list[tuple[str, int, str]],
     min_ratings: int,
@@ -88,39 +74,41 @@ def test_spark_writes_what_duckdb_writes(
         patch.chdir(folder)
         patch.setattr(outputs, "ROWS_PER_GROUP", 7)
         write_reviews(pa.record_batch(arrays, schema=reviews.REVIEWS))
-        spark.conf.set("spark.sql.files.maxPartitionBytes", "1kb")  # reads the file in several parts
-        assert_same_files(FilterReindexParams(min_ratings, order), spark, folder)
+        spark_session.conf.set("spark.sql.files.maxPartitionBytes", "1kb")  # reads the file in several parts
+        assert_same_files(FilterReindexParams(min_ratings, order), spark_session, folder)
 
 
 @pytest.mark.parametrize(("name", "order"), [("golden/ties", "book_idx"), ("data/goodbooks", "newest_first")])
 def test_spark_writes_what_duckdb_writes_of_real_reviews(
-    shared: Path, folder: Path, spark: "SparkSession", name: str, order: str
+    shared: Path, folder: Path, spark_session: "SparkSession", name: str, order: str
 ) -> None:
     write_reviews(*[good for good, _ in reviews.read(shared / f"{name}.json.gz", parse_gzip_params())])
-    spark.conf.set("spark.sql.files.maxPartitionBytes", "256kb")
-    assert_same_files(FilterReindexParams(10, order), spark, folder)
+    spark_session.conf.set("spark.sql.files.maxPartitionBytes", "256kb")
+    assert_same_files(FilterReindexParams(10, order), spark_session, folder)
 
 
-def test_a_failure_of_spark_is_one_line(folder: Path, spark: "SparkSession") -> None:
+def test_a_failure_of_spark_is_one_line(folder: Path, spark_session: "SparkSession") -> None:
     with pytest.raises(UserError, match=r"Spark failed; .*Path does not exist: file:.*nowhere.parquet") as caught:
-        engines.on_spark(folder / "nowhere.parquet", spark, folder).__enter__()
+        engines.on_spark(folder / "nowhere.parquet", spark_session, folder).__enter__()
     assert "\n" not in str(caught.value)
 
 
-def test_java_that_is_missing_is_named(folder: Path, spark: "SparkSession", monkeypatch: pytest.MonkeyPatch) -> None:
+def test_java_that_is_missing_is_named(
+    folder: Path, spark_session: "SparkSession", monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("JAVA_HOME", str(folder))
-    with pytest.raises(UserError, match=r"filter_reindex.engine is spark, which needs Java 17"):
-        engines.spark_session("local", folder).__enter__()
+    with pytest.raises(UserError, match=r"parse_gzip.engine is spark, which needs Java 17"):
+        spark.session("local", "parse_gzip.engine", folder).__enter__()
 
 
 def test_pyspark_that_is_missing_is_named_with_the_command(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyspark.sql", None)
     with pytest.raises(UserError, match=r"PySpark is not installed; `pip install .*\[spark\]'`"):
-        engines.spark_session("local", folder).__enter__()
+        spark.session("local", "parse_gzip.engine", folder).__enter__()
 
 
 def test_nothing_of_spark_is_imported_without_it() -> None:
-    code = "import sys, filter_reindex; sys.exit('pyspark' in sys.modules)"
+    code = "import sys, parse_gzip, filter_reindex; sys.exit('pyspark' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT / "stages").returncode == 0
 
 

@@ -10,6 +10,7 @@ from ruamel.yaml import YAML
 from fetch import FetchParams
 from sasrec import holdout, interactions, model, params, reviews
 from sasrec.errors import UserError
+from sasrec.spark import SparkParams
 from sasrec.train_params import TrainParams
 
 
@@ -63,6 +64,7 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "fetch": FetchParams,
     "parse_gzip": reviews.ParseGzipParams,
     "filter_reindex": interactions.FilterReindexParams,
+    "spark": SparkParams,
     "split": holdout.SplitParams,
     "evaluation": holdout.EvaluationParams,
     "sasrec": model.SasrecParams,
@@ -81,12 +83,13 @@ REFUSED: dict[str, list[object]] = {
     "parse_gzip.max_rejected_fraction": [-0.1, 1.1, None],
     "parse_gzip.max_line_bytes": [999, 1 << 31, 5000.5, None],
     "parse_gzip.max_expansion": [0, 1.5, None],
+    "parse_gzip.engine": ["processes", None],
     "parse_gzip.num_processes": [0, -1, 1.5, 5000],
     "filter_reindex.min_ratings": [0, -1, 2.5, None],
     "filter_reindex.same_day_order": ["oldest_first", None],
     "filter_reindex.engine": ["polars", None],
     "filter_reindex.memory_limit": [4, "4", "0GB", "80%", "4GB;"],
-    "filter_reindex.spark_master": ["", "localhost", "http://host", None],
+    "spark.master": ["", "localhost", "http://host", None],
     "split.protocol": ["random", None],
     "split.cutoff": ["31.12.2016", "2016-13-01", 2016],
     "split.seed": [-1, 0.5, None],

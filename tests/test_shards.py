@@ -10,7 +10,10 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import psutil
 import pyarrow.parquet as pq
@@ -21,6 +24,9 @@ import fetch
 import parse_gzip
 from sasrec import outputs, parallel, shards
 from sasrec.errors import UserError
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 LINES = [json.dumps(review(user_id=f"u{number}")).encode() for number in range(500)]
 REJECTED = {130: b"", 131: b"{", 420: b"none"}  # by their index in the whole dump
@@ -93,6 +99,44 @@ def test_a_killed_process_is_an_error_that_names_the_param(folder: Path) -> None
         process.kill()
     with pytest.raises(UserError, match=r"was killed, .* lower parse_gzip.num_processes"):
         list(read)
+
+
+def read_on_spark(session: "SparkSession", paths: list[str], **limits: object) -> tuple[bytes, bytes]:
+    """Fetch and parse shards as `parsed` does, on Spark."""
+    set_params(Path(), fetch={"source": "file", "file": paths})
+    fetch.main()
+    section = parse_gzip_params(**limits)
+    with (
+        outputs.scratch(Path("data/interim")) as scratch,
+        outputs.whole(parse_gzip.REVIEWS) as good,
+        outputs.whole(parse_gzip.REJECTED) as bad,
+    ):
+        read = partial(parallel.read_on_spark, limits=section, scratch=scratch, session=session)
+        parse_gzip.parse(fetch.RAW, good, bad, section, read)
+    return parse_gzip.REVIEWS.read_bytes(), parse_gzip.REJECTED.read_bytes()
+
+
+def test_spark_gives_the_same_bytes(folder: Path, spark_session: "SparkSession") -> None:
+    paths = write_shards(folder)
+    expected = parsed(paths, 1)
+    assert read_on_spark(spark_session, paths, max_rejected_fraction=0.1) == expected
+
+
+def test_spark_names_a_damaged_shard_as_this_process_does(folder: Path, spark_session: "SparkSession") -> None:
+    paths = write_shards(folder)
+    Path(paths[4]).write_bytes(Path(paths[4]).read_bytes()[:-1])
+    with pytest.raises(UserError, match=r"^data/raw/reviews.json.gz/00005.json.gz: the gzip data end too early"):
+        read_on_spark(spark_session, paths, max_rejected_fraction=0.1)
+    assert list(parse_gzip.REVIEWS.parent.iterdir()) == []
+
+
+def test_what_fails_in_sparks_processes_is_one_line(folder: Path, spark_session: "SparkSession") -> None:
+    paths = write_shards(folder)
+    parsed(paths, 1)
+    limits = SimpleNamespace()  # without any limit
+    with pytest.raises(UserError, match=r"Spark failed; .*same path: AttributeError: .*'max_expansion'$") as caught:
+        next(parallel.read_on_spark(shards.paths(fetch.RAW), limits, folder, spark_session))
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])

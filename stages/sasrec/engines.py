@@ -1,7 +1,5 @@
 """The engines that run the expression of `interactions`: DuckDB in this process, and Spark."""
 
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -14,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from ibis.expr.types import Table
 
+from sasrec import spark
 from sasrec.errors import UserError
 from sasrec.interactions import Store
 from sasrec.outputs import ROWS_PER_GROUP
@@ -66,12 +65,12 @@ def on_spark(reviews: Path, session: "SparkSession", scratch: Path) -> Iterator[
 
     def write(table: Table) -> Path:
         folder = scratch / f"table-{len(list(scratch.glob('table-*')))}"
-        session.sql(connection.compile(table)).write.parquet(_uri(folder))
+        session.sql(connection.compile(table)).write.parquet(spark.uri(folder))
         return folder
 
     def store(name: str, table: Table) -> Table:
         # Not Spark's cache: a server may still hold what an earlier run put there, of a file of the same name.
-        session.read.parquet(_uri(write(table))).createOrReplaceTempView(name)
+        session.read.parquet(spark.uri(write(table))).createOrReplaceTempView(name)
         return connection.table(name)
 
     def batches(table: Table) -> pa.RecordBatchReader:
@@ -79,14 +78,10 @@ def on_spark(reviews: Path, session: "SparkSession", scratch: Path) -> Iterator[
         schema = pa.schema([field.with_nullable(True) for field in table.schema().to_pyarrow()])
         return pa.RecordBatchReader.from_batches(schema, _read_in_order(folder, schema))
 
-    with _spark_errors("Spark failed; the machines of a cluster must see this folder under the same path"):
-        numbered = session.read.parquet(_uri(reviews)).selectExpr("*", "_metadata.row_index AS position")
+    with spark.working():
+        numbered = session.read.parquet(spark.uri(reviews)).selectExpr("*", "_metadata.row_index AS position")
         numbered.createOrReplaceTempView("reviews")
         yield Engine(connection.table("reviews"), store, batches)
-
-
-def _uri(path: Path) -> str:
-    return f"file://{path.resolve()}"  # else a cluster would take it as a path of its own file system
 
 
 def _read_in_order(folder: Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
@@ -95,59 +90,3 @@ def _read_in_order(folder: Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches():
                 yield batch.cast(schema)
-
-
-@contextmanager
-def spark_session(master: str, scratch: Path) -> Iterator["SparkSession"]:
-    """Yield a session of the Spark at `master`: local[...], spark://..., or sc://..., a Spark Connect server.
-
-    Raises:
-        UserError: PySpark or Java is missing, or no session can be had.
-
-    """
-    try:
-        from pyspark.sql import SparkSession
-    except ImportError:
-        raise UserError(
-            "params.yaml: filter_reindex.engine is spark, but PySpark is not installed; "
-            "`pip install -c constraints.txt -e '.[spark]'`, or set it to duckdb"
-        ) from None
-    builder = SparkSession.builder.appName("filter_reindex")
-    if master.startswith("sc://"):
-        builder = builder.remote(master)
-    else:
-        _require_java()
-        builder = builder.master(master).config("spark.ui.showConsoleProgress", "false")
-    if master.startswith("local"):
-        builder = builder.config("spark.ui.enabled", "false").config("spark.local.dir", str(scratch.resolve()))
-        builder = builder.config("spark.driver.host", "127.0.0.1").config("spark.driver.bindAddress", "127.0.0.1")
-    with _spark_errors(f"params.yaml: no Spark at filter_reindex.spark_master, {master}; start it, or correct the key"):
-        session = builder.getOrCreate()
-    if not master.startswith("sc://"):
-        session.sparkContext.setLogLevel("ERROR")
-    try:
-        yield session
-    finally:
-        session.stop()
-
-
-@contextmanager
-def _spark_errors(message: str) -> Iterator[None]:
-    """Raise UserError, with `message` and the first line of what is said, for whatever Spark raises in the block."""
-    from py4j.protocol import Py4JError
-    from pyspark.errors import PySparkException
-
-    try:
-        yield
-    except (Py4JError, PySparkException) as error:
-        cause = getattr(error, "java_exception", None) or error
-        raise UserError(f"{message}: {str(cause).strip().partition(chr(10))[0]}") from None
-
-
-def _require_java() -> None:
-    home = os.environ.get("JAVA_HOME")
-    if not (Path(home, "bin/java").is_file() if home else shutil.which("java")):
-        raise UserError(
-            "params.yaml: filter_reindex.engine is spark, which needs Java 17 or newer, but there is none; install it "
-            "and set JAVA_HOME to its folder, or set the key to duckdb"
-        )

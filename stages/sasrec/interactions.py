@@ -21,7 +21,6 @@ class FilterReindexParams(msgspec.Struct, frozen=True):
     memory_limit: Annotated[str, msgspec.Meta(pattern=r"^[1-9][0-9]*(\.[0-9]+)? ?[KMGT]i?B$")] | None = (
         None  # of DuckDB
     )
-    spark_master: Annotated[str, msgspec.Meta(pattern=r"^(local(\[.+\])?|yarn|(spark|sc|k8s)://.+)$")] = "local[*]"
 
 
 class Tables(NamedTuple):

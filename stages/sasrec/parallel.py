@@ -1,4 +1,4 @@
-"""Reads the shards of a dump, several at once, each in a process of its own."""
+"""Reads the shards of a dump, several at once, each in a process of its own: of this machine, or of Spark."""
 
 import contextlib
 import io
@@ -8,18 +8,25 @@ import shutil
 import signal
 import sys
 import threading
+import uuid
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from multiprocessing.connection import Connection
+from operator import itemgetter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from sasrec import reviews
+from sasrec import reviews, spark
 from sasrec.errors import UserError
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 Batches = Iterator[tuple[pa.RecordBatch, pa.RecordBatch]]
 
@@ -53,6 +60,42 @@ def read(shards: Sequence[Path], limits: reviews.ParseGzipParams, scratch: Path)
             "a process that parsed a shard was killed, for want of memory perhaps; lower parse_gzip.num_processes in "
             "params.yaml, or close other programs"
         ) from None
+
+
+def read_on_spark(
+    shards: Sequence[Path], limits: reviews.ParseGzipParams, scratch: Path, session: "SparkSession"
+) -> Generator[Batches, None, None]:
+    """Yield the batches of each shard as `read` does, once Spark's processes have read all of them into `scratch`.
+
+    They must see `scratch` and the shards under the same paths as this process.
+
+    Raises:
+        UserError: a shard is not intact, as `reviews.read` has it, or Spark fails.
+
+    """
+    here = Path.cwd()
+
+    def store(numbers: Iterable[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
+        for number in (number for batch in numbers for number in batch["id"].to_pylist()):
+            folder = here / scratch / f"{number}.{uuid.uuid4().hex}"  # Spark may try a shard twice, even at once
+            error = ""
+            try:
+                _store(here / shards[number], limits, folder)
+            except UserError as raised:
+                error = str(raised).replace(f"{here}/", "")
+            yield pa.RecordBatch.from_pydict({"number": [number], "folder": [str(folder)], "error": [error]})
+
+    with spark.working():
+        spark.ship(session, scratch)
+        numbers = session.range(0, len(shards), numPartitions=len(shards))  # one each
+        stored = numbers.mapInArrow(store, "number long, folder string, error string")
+        stored.write.parquet(spark.uri(scratch / "stored"))
+    rows = [row for path in scratch.glob("stored/part-*") for row in pq.ParquetFile(path).read().to_pylist()]
+    for row in sorted(rows, key=itemgetter("number")):
+        if row["error"]:
+            raise UserError(row["error"])
+        yield _stored(Path(row["folder"]))
+        shutil.rmtree(row["folder"])
 
 
 def _num_cores() -> int:

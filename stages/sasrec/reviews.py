@@ -4,7 +4,7 @@ import datetime
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -35,7 +35,8 @@ class ParseGzipParams(msgspec.Struct, frozen=True):
     max_rejected_fraction: Annotated[float, msgspec.Meta(ge=0, le=1)]  # more malformed lines stop the run
     max_line_bytes: Annotated[int, msgspec.Meta(ge=1000, le=1 << 30)]  # a longer line is malformed
     max_expansion: Annotated[int, msgspec.Meta(ge=1, le=1 << 20)]  # bytes of text per byte of gzip; more stop the run
-    num_processes: Annotated[int, msgspec.Meta(ge=1, le=1 << 10)] | None  # that read shards; None: half the cores
+    engine: Literal["local", "spark"]  # what reads the shards of a dump
+    num_processes: Annotated[int, msgspec.Meta(ge=1, le=1 << 10)] | None  # of engine local; None: half the cores
 
 
 Id = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]  # and no control character, which is checked apart
