@@ -4,9 +4,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 
-from sasrec import engines, errors, inputs, interactions, outputs, params, spark, usage
+from sasrec import bins, engines, errors, inputs, interactions, outputs, params, spark, usage
 
 REVIEWS = Path("data/interim/reviews.parquet")
 USERS = Path("data/processed/users.parquet")
@@ -43,9 +44,17 @@ def write_tables(section: interactions.FilterReindexParams, engine: engines.Engi
     outputs.write_parquet(USERS, engine.batches(tables.users))
     outputs.write_parquet(BOOKS, engine.batches(tables.books))
     outputs.write_parquet(INTERACTIONS, engine.batches(tables.interactions))
-    for path, column, plural in ((RATINGS_PER_READER, "user_id", "readers"), (RATINGS_PER_BOOK, "book_id", "books")):
-        histogram = engine.batches(interactions.histogram(engine.reviews, column, plural)).read_all()
-        outputs.write_csv(path, histogram.schema.names, zip(*histogram.to_pydict().values(), strict=True))
+    write_histogram(RATINGS_PER_READER, engine.batches(tables.ratings_per_reader).read_all())
+    write_histogram(RATINGS_PER_BOOK, engine.batches(tables.ratings_per_book).read_all())
+
+
+def write_histogram(path: Path, counted: pa.Table) -> None:
+    """Write `counted`, numbers of ratings and how often each occurs, as ranges of `bins.LABELS`, without empty ones."""
+    ratings, times = map(inputs.as_numpy, counted.columns)
+    totals = np.zeros(len(bins.LABELS), np.int64)
+    np.add.at(totals, bins.bin_of(ratings), times)
+    rows = [(bins.LABELS[number], int(totals[number])) for number in np.flatnonzero(totals)]
+    outputs.write_csv(path, counted.column_names, rows)
 
 
 def main() -> None:

@@ -5,8 +5,8 @@ from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from tqdm import tqdm
 
 from sasrec import errors, outputs, parallel, params, reviews, shards, spark, usage
@@ -68,8 +68,10 @@ def parse(raw: Path, to_reviews: Path, to_rejected: Path, limits: reviews.ParseG
 
 def renumbered(rejected: pa.RecordBatch, num_before: int) -> pa.RecordBatch:
     """Return the malformed lines of a shard with the numbers that they have in the whole dump."""
-    numbers = pc.add(rejected["line_number"], pa.scalar(num_before))  # a bare number would import pandas
-    return rejected.set_column(0, "line_number", numbers)
+    numbers = np.from_dlpack(rejected["line_number"]) + num_before
+    # pa.array would import pandas, and so does pa.scalar.
+    column = pa.Array.from_buffers(pa.int64(), len(numbers), [None, pa.py_buffer(numbers)])
+    return rejected.set_column(0, "line_number", column)
 
 
 def main() -> None:

@@ -11,8 +11,9 @@ import pyarrow as pa
 import pytest
 from conftest import parse_gzip_params
 
+from filter_reindex import write_histogram
 from sasrec import reviews
-from sasrec.interactions import FilterReindexParams, Tables, histogram, reindex
+from sasrec.interactions import FilterReindexParams, Tables, reindex
 
 ORDERS = ["newest_first", "book_idx"]
 
@@ -59,12 +60,13 @@ def test_random_reviews_give_what_plain_python_gives(order: str) -> None:
     assert rows_of(tables) == expected
 
 
-def test_a_histogram_counts_every_reader_or_book_of_the_dump_in_growing_ranges() -> None:
+def test_the_histograms_count_every_reader_and_book_of_the_dump_in_growing_ranges(tmp_path: Path) -> None:
     reviews_of = {"a": 1, "b": 2, "c": 4, "d": 5, "e": 9, "f": 10, "g": 19, "h": 250}
     given = table_of(*[(user, 1, "x") for user, number in reviews_of.items() for _ in range(number)])
-    expected = {"ratings": ["1", "2-4", "5-9", "10-19", "200-499"], "readers": [1, 2, 2, 2, 1]}
-    assert histogram(given, "user_id", "readers").to_pyarrow().to_pydict() == expected
-    assert histogram(given, "book_id", "books").to_pyarrow().to_pydict() == {"ratings": ["200-499"], "books": [1]}
+    tables = reindex(given, FilterReindexParams(10, "newest_first"))
+    write_histogram(tmp_path / "readers.csv", tables.ratings_per_reader.to_pyarrow())
+    assert (tmp_path / "readers.csv").read_text() == "ratings,readers\n1,1\n2-4,2\n5-9,2\n10-19,2\n200-499,1\n"
+    assert tables.ratings_per_book.to_pyarrow().to_pydict() == {"ratings": [300], "books": [1]}
 
 
 def ground_truth(shared: Path, name: str, order: str) -> tuple[dict, pa.Table, Tables]:

@@ -189,3 +189,10 @@ def test_the_data_stages_give_what_the_committed_lock_says(tmp_path: Path) -> No
     run = runner(folder)
     run("dvc", "repro", "split")
     assert run("git", "status", "--porcelain").stdout == ""
+
+
+@pytest.mark.parametrize("stage", ["parse_gzip", "filter_reindex", "split"])
+def test_the_data_stages_import_neither_pandas_nor_pytorch(project: Path, stage: str) -> None:
+    code = f"import sys, {stage}; {stage}.main(); sys.exit(bool({{'pandas', 'torch'}} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=project, env={**os.environ, "PYTHONPATH": "stages"})
+    assert done.returncode == 0

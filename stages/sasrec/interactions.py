@@ -8,7 +8,6 @@ import msgspec
 from ibis import _
 from ibis.expr.types import Table
 
-from sasrec import bins
 from sasrec.params import Count
 
 
@@ -29,6 +28,8 @@ class Tables(NamedTuple):
     users: Table  # user_idx, user_id, num_ratings, ordered by user_idx (from 0)
     books: Table  # book_idx, book_id, num_ratings, ordered by book_idx (from 1: 0 pads histories)
     interactions: Table  # user_idx, timestamp, book_idx, in the order in which each reader read
+    ratings_per_reader: Table  # ratings, readers: how many readers of the whole dump have so many reviews
+    ratings_per_book: Table  # ratings, books: the same of books
 
 
 Store = Callable[[str, Table], Table]
@@ -44,17 +45,24 @@ def reindex(reviews: Table, params: FilterReindexParams, store: Store = lazily) 
     """Return the surviving users and books with their indices, and the interactions between them.
 
     `reviews` has the columns user_id, timestamp, book_id and position, the row's number in the file. An index is
-    given by first appearance in the file among the rows that survive the filter. `store` is called for users and
-    books, which are small and used several times.
+    given by first appearance in the file among the rows that survive the filter. `store` is called for tables of
+    distinct users and books, which are small and used several times.
     """
-    by_user = reviews.group_by("user_id").agg(num_ratings=_.count(), first=_.position.min())
+    by_user = store("readers", reviews.group_by("user_id").agg(num_ratings=_.count(), first=_.position.min()))
     survivors = by_user.filter(_.num_ratings >= params.min_ratings)
     numbered = survivors.mutate(user_idx=_rank_by_first_appearance().cast("int32")).order_by("user_idx")
     users = store("users", numbered.select("user_idx", "user_id", "num_ratings"))
 
-    kept = reviews.semi_join(users, "user_id")
-    by_book = kept.group_by("book_id").agg(num_ratings=_.count(), first=_.position.min())
-    numbered = by_book.mutate(book_idx=(_rank_by_first_appearance() + 1).cast("int32")).order_by("book_idx")
+    # One pass over the rows counts each book's reviews in the dump and those that survive.
+    kept = _.user_idx.notnull()
+    by_book = reviews.left_join(users, "user_id").group_by("book_id")
+    by_book = by_book.agg(in_dump=_.count(), num_ratings=kept.sum(), first=_.position.min(where=kept))
+    by_book = store("books_of_dump", by_book)
+    numbered = (
+        by_book.filter(_.num_ratings > 0)
+        .mutate(book_idx=(_rank_by_first_appearance() + 1).cast("int32"))
+        .order_by("book_idx")
+    )
     books = store("books", numbered.select("book_idx", "book_id", "num_ratings"))
 
     # The dump lists a reader's reviews newest first, so a later line of the same day is an earlier event.
@@ -65,18 +73,13 @@ def reindex(reviews: Table, params: FilterReindexParams, store: Store = lazily) 
         .order_by("user_idx", "timestamp", *same_day[params.same_day_order])
         .select("user_idx", "timestamp", "book_idx")
     )
-    return Tables(users.order_by("user_idx"), books.order_by("book_idx"), interactions)
-
-
-def histogram(reviews: Table, column: str, plural: str) -> Table:
-    """Return the columns ratings and `plural`: how many values of `column` have how many reviews.
-
-    `ratings` names a range of `bins.LABELS`; empty ones are left out.
-    """
-    by_value = reviews.group_by(column).agg(ratings=_.count())
-    binned = by_value.mutate(bin=_.ratings.bucket(bins.STARTS, include_over=True))
-    counts = binned.group_by("bin").agg(**{plural: _.count()}).order_by("bin")
-    return counts.select(_.bin.cases(*enumerate(bins.LABELS)).name("ratings"), plural)
+    return Tables(
+        users=users.order_by("user_idx"),
+        books=books.order_by("book_idx"),
+        interactions=interactions,
+        ratings_per_reader=by_user.group_by(ratings=_.num_ratings).agg(readers=_.count()),
+        ratings_per_book=by_book.group_by(ratings=_.in_dump).agg(books=_.count()),
+    )
 
 
 def _rank_by_first_appearance() -> ibis.expr.types.IntegerValue:

@@ -28,7 +28,7 @@ def read(interactions: Path, users: Path, books: Path) -> Readings:
 
     """
     table = inputs.read_parquet(interactions, COLUMNS)
-    user_idx, book_idx = (table[name].to_numpy() for name in ("user_idx", "book_idx"))
+    user_idx, book_idx = (inputs.as_numpy(table[name]) for name in ("user_idx", "book_idx"))
     num_readers, num_books = inputs.num_rows(users), inputs.num_rows(books)
     with inputs.reading(interactions):
         steps = np.diff(user_idx, prepend=-1)
@@ -36,5 +36,5 @@ def read(interactions: Path, users: Path, books: Path) -> Readings:
             raise ValueError(f"its readers are not the {num_readers} of {users}")
         if (book_idx.min(), book_idx.max()) != (1, num_books):
             raise ValueError(f"its books are not the {num_books} of {books}")
-    days = table["timestamp"].cast("int32").to_numpy()
+    days = inputs.as_numpy(table["timestamp"].cast("int32"))
     return Readings(from_sorted_rows(user_idx, book_idx, num_readers), days, num_books)
