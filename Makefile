@@ -62,6 +62,9 @@ verify-cpus: $(VENV)/installed  ## check that emulated processors give the same 
 bench: $(VENV)/installed  ## compare every stage with the plain algorithm, at Goodreads' size; takes half an hour
 	python benchmarks/bench.py $(BENCH)
 
+growth: $(VENV)/installed  ## measure the data stages at 1, 3 and 10 times Goodreads' size; takes half an hour and 20 GB
+	python benchmarks/growth.py
+
 profile: $(VENV)/installed  ## show where a training step's time goes, by operator
 	python benchmarks/profile_step.py
 
