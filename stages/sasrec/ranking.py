@@ -59,21 +59,24 @@ def _rank_batch(held_out: HeldOut, readers: np.ndarray, scores: Tensor) -> Tenso
     true_books = torch.from_numpy(held_out.true_books[readers]).to(device).long()[:, None]  # (batch, 1)
     negatives = torch.from_numpy(held_out.negatives[readers]).to(device).long()  # (batch, negatives)
     true_scores = scores.gather(1, true_books)
-    sampled = _count(scores.gather(1, negatives) >= true_scores)
+    sampled = _outranking(scores.gather(1, negatives), true_scores).sum(1)
 
     offsets = held_out.histories.offsets
     read = [held_out.histories.items[offsets[reader] : offsets[reader + 1]] for reader in readers]
     rows = np.repeat(np.arange(len(readers)), [len(books) for books in read])
-    outranks = scores >= true_scores
-    outranks[:, 0] = False
-    outranks[torch.from_numpy(rows), torch.from_numpy(np.concatenate(read)).long()] = False
-    outranks.scatter_(1, true_books, value=False)  # it does not outrank itself, a re-read or not
-    return torch.stack([sampled, _count(outranks)]).cpu()
+    outranks = _outranking(scores, true_scores)
+    outranks[:, 0] = 0
+    outranks[torch.from_numpy(rows), torch.from_numpy(np.concatenate(read)).long()] = 0
+    outranks.scatter_(1, true_books, 0)  # it does not outrank itself, a re-read or not
+    return torch.stack([sampled, outranks.sum(1)]).long().cpu()
 
 
-def _count(flags: Tensor) -> Tensor:
-    """Return the number of true values of each row, int64: as bytes, they are summed twenty times faster."""
-    return flags.view(torch.uint8).sum(1, dtype=torch.int32).long()
+def _outranking(scores: Tensor, true_scores: Tensor) -> Tensor:
+    """Return 1 where a score is not below its row's true one, (batch, 1), else 0: float32, of the shape of `scores`.
+
+    Floats are compared and summed three times faster than flags, and their sum is exact up to 2 ** 24 books.
+    """
+    return torch.ge(scores, true_scores, out=torch.empty(scores.shape, device=scores.device))
 
 
 def hit_rates(ranks: np.ndarray, k: int) -> np.ndarray:

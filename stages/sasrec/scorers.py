@@ -11,7 +11,7 @@ from sasrec.ranking import Scorer, Scores
 from sasrec.sequences import Sequences, last_books
 from sasrec.transitions import Transitions
 
-READERS_PER_BATCH = 128  # of by_model: attention weights of 50 places each are 1.3 MB, which fit into the cache
+READERS_PER_BATCH = 64  # of by_model: attention weights of 50 places each are 0.6 MB, which fit into the cache
 RECENT_SHARE = 0.1  # of the training ratings: the latest
 
 
