@@ -1,5 +1,6 @@
 """Puts the dump at data/raw/reviews.json.gz: made up offline, downloaded, or taken from a file or from shards."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -9,6 +10,9 @@ from sasrec import demo, download, errors, outputs, params, shards, storage, usa
 
 RAW = Path("data/raw/reviews.json.gz")
 UNFINISHED = Path("data/raw/unfinished")  # downloads, which the next run resumes
+
+Bring = Callable[[str, Path], None]
+"""Puts a dump that is elsewhere, or a pointer to it, in a place."""
 
 
 class FetchParams(msgspec.Struct, frozen=True):
@@ -27,7 +31,7 @@ class FetchParams(msgspec.Struct, frozen=True):
             raise ValueError("fetch.source is file, but fetch.file is null; set it to the path of a .json.gz dump")
 
 
-def fetch(section: FetchParams, destination: Path) -> None:
+def fetch(section: FetchParams, destination: Path, bring: Bring) -> None:
     """Write the dump that the params name to `destination`."""
     if section.source == "demo":
         num_books = section.demo_users // 3 + 100  # few enough that ten epochs learn who follows whom
@@ -37,39 +41,57 @@ def fetch(section: FetchParams, destination: Path) -> None:
         urls = [download.DRIVE_URL.format(section.gdrive_id), section.mirror_url]
         download.download(urls, destination, UNFINISHED, section.sha256)
     elif section.file:
-        take(shards.named(section.file), destination)
+        take(shards.named(section.file), destination, bring)
 
 
-def take(sources: list[shards.Source], destination: Path) -> None:
+def take(sources: list[shards.Source], destination: Path, bring: Bring) -> None:
     """Give `destination` the content of the one file, or make it a folder of the shards that several files are."""
     for source in sources:
         if isinstance(source, Path):  # before any is copied
             download.check_gzip(source, str(source))
     if len(sources) == 1:
-        take_one(sources[0], destination)
+        take_one(sources[0], destination, bring)
         return
     destination.mkdir()
     for number, source in enumerate(sources, start=1):
-        take_one(source, shards.place(destination, number))
+        take_one(source, shards.place(destination, number), bring)
 
 
-def take_one(source: shards.Source, destination: Path) -> None:
-    """Link a file that is here, copy one that is elsewhere."""
+def take_one(source: shards.Source, destination: Path, bring: Bring) -> None:
+    """Link a file that is here, bring one that is elsewhere."""
     if isinstance(source, Path):
         download.link_or_copy(source, destination)
     else:
-        storage.copy(source, destination)
-        download.check_gzip(destination, source)
+        bring(source, destination)
+
+
+def copy(url: str, destination: Path) -> None:
+    """Copy a dump that is elsewhere."""
+    storage.copy(url, destination)
+    download.check_gzip(destination, url)
 
 
 def main() -> None:
     """Read the params, write the dump, check or print its digest."""
     section = params.load("fetch", FetchParams)
+    bring = copy if params.load("storage", storage.StorageParams).url is None else storage.point
     with outputs.whole(RAW) as partial:
-        fetch(section, partial)
+        fetch(section, partial, bring)
+        if any(storage.pointer(shard) for shard in shards.paths(partial)):
+            check_no_digest(section)
+            return
         digest = download.check_sha256(partial, section.sha256)
     if section.sha256 is None:
         print(f"{RAW}: sha256 {digest}; set fetch.sha256 to it to refuse any other content")
+
+
+def check_no_digest(section: FetchParams) -> None:
+    """Raise UserError where fetch.sha256 is set, which takes all bytes, and they stay elsewhere."""
+    if section.sha256 is not None:
+        raise errors.UserError(
+            "params.yaml: fetch.sha256 cannot be compared with a dump that stays elsewhere because storage.url is "
+            "set; set one of the two to null"
+        )
 
 
 if __name__ == "__main__":

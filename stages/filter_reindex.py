@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from sasrec import bins, engines, errors, inputs, interactions, outputs, params, spark, usage
+from sasrec import bins, engines, errors, inputs, interactions, outputs, params, spark, storage, usage
 
 REVIEWS = Path("data/interim/reviews.parquet")
 USERS = Path("data/processed/users.parquet")
@@ -33,8 +33,13 @@ def started(section: interactions.FilterReindexParams, spark_params: spark.Spark
                 yield engine
 
 
-def write_tables(section: interactions.FilterReindexParams, engine: engines.Engine) -> None:
-    """Write the tables and the distributions of ratings; raise UserError where no reader is left."""
+def write_tables(section: interactions.FilterReindexParams, engine: engines.Engine, folder: str | None = None) -> None:
+    """Write the tables and the distributions of ratings; with the URL of a `folder` the interactions lie there.
+
+    Raises:
+        UserError: no reader is left.
+
+    """
     tables = interactions.reindex(engine.reviews, section, engine.store)
     if engine.batches(tables.users.limit(1)).read_all().num_rows == 0:
         raise errors.UserError(
@@ -43,7 +48,7 @@ def write_tables(section: interactions.FilterReindexParams, engine: engines.Engi
         )
     outputs.write_parquet(USERS, engine.batches(tables.users))
     outputs.write_parquet(BOOKS, engine.batches(tables.books))
-    outputs.write_parquet(INTERACTIONS, engine.batches(tables.interactions))
+    outputs.write_parquet(INTERACTIONS, engine.batches(tables.interactions), folder)
     write_histogram(RATINGS_PER_READER, engine.batches(tables.ratings_per_reader).read_all())
     write_histogram(RATINGS_PER_BOOK, engine.batches(tables.ratings_per_book).read_all())
 
@@ -61,10 +66,11 @@ def main() -> None:
     """Read the params and the reviews, write what comes of them."""
     section = params.load("filter_reindex", interactions.FilterReindexParams)
     spark_params = params.load("spark", spark.SparkParams)
+    folder = params.load("storage", storage.StorageParams).url
     errors.require(REVIEWS)
     inputs.check_parquet(REVIEWS, COLUMNS)
     with inputs.reading(REVIEWS), started(section, spark_params) as engine:
-        write_tables(section, engine)
+        write_tables(section, engine, folder)
 
 
 if __name__ == "__main__":

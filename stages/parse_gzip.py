@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from tqdm import tqdm
 
-from sasrec import errors, outputs, parallel, params, reviews, shards, spark, usage
+from sasrec import errors, outputs, parallel, params, reviews, shards, spark, storage, usage
 
 RAW = Path("data/raw/reviews.json.gz")
 REVIEWS = Path("data/interim/reviews.parquet")
@@ -31,8 +31,17 @@ def reader(limits: reviews.ParseGzipParams, spark_params: spark.SparkParams) -> 
             yield partial(parallel.read, limits=limits, scratch=scratch)
 
 
-def parse(raw: Path, to_reviews: Path, to_rejected: Path, limits: reviews.ParseGzipParams, read: Read) -> None:
+def parse(
+    raw: Path,
+    to_reviews: Path,
+    to_rejected: Path,
+    limits: reviews.ParseGzipParams,
+    read: Read,
+    folder: str | None = None,
+) -> None:
     """Write the reviews and the malformed lines of `raw`: a file, or a folder of shards, which `read` reads.
+
+    With the URL of a `folder` the reviews lie there.
 
     Raises:
         UserError: no line is a review, more of them are malformed than `limits` allow, or the file is damaged.
@@ -41,7 +50,7 @@ def parse(raw: Path, to_reviews: Path, to_rejected: Path, limits: reviews.ParseG
     files = shards.paths(raw)
     first_rejected: list[str] = []
     with (
-        outputs.parquet(to_reviews, reviews.REVIEWS) as good,
+        outputs.parquet(to_reviews, reviews.REVIEWS, folder) as good,
         outputs.parquet(to_rejected, reviews.REJECTED) as bad,
         tqdm(desc="parse", unit=" lines", unit_scale=True, disable=None) as progress,
         closing(read(files)) as shards_read,
@@ -78,9 +87,10 @@ def main() -> None:
     """Read the params and the dump, write both tables."""
     section = params.load("parse_gzip", reviews.ParseGzipParams)
     spark_params = params.load("spark", spark.SparkParams)
+    folder = params.load("storage", storage.StorageParams).url
     errors.require(RAW)
     with outputs.whole(REVIEWS) as good, outputs.whole(REJECTED) as bad, reader(section, spark_params) as read:
-        parse(RAW, good, bad, section, read)
+        parse(RAW, good, bad, section, read, folder)
 
 
 if __name__ == "__main__":

@@ -117,7 +117,7 @@ def why_unknown(column: str, value: str) -> str:
     """Return why an id has no index: never in the dump, or dropped by the filter."""
     if not REVIEWS.is_file():
         return f"not in {USERS if column == 'user_id' else BOOKS}"
-    with inputs.reading(REVIEWS), pq.ParquetFile(REVIEWS) as file:
+    with inputs.reading(REVIEWS), inputs.opened(REVIEWS) as source, pq.ParquetFile(source) as file:
         number = sum(pc.sum(pc.equal(batch[column], value)).as_py() for batch in file.iter_batches(columns=[column]))
     if number == 0:
         return "not in the dump"

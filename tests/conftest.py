@@ -39,6 +39,7 @@ def shared() -> Path:
 def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The address of an S3 server on the loopback, which has an empty bucket `books` and is told to everyone."""
     import boto3
+    import requests
     from moto.server import ThreadedMotoServer
 
     names = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
@@ -47,6 +48,7 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     address = "http://{}:{}".format(*server.get_host_and_port())
     for name, value in (names | {"AWS_ENDPOINT_URL": address}).items():
         monkeypatch.setenv(name, value)
+    requests.post(f"{address}/moto-api/reset")  # else what an earlier test put there is still there
     boto3.client("s3").create_bucket(Bucket="books")
     yield address
     server.stop()

@@ -150,7 +150,7 @@ def test_a_quota_page_with_status_200_sends_us_to_the_mirror(
 ) -> None:
     address, log = serve(uc=[quota], mirror=[whole])
     monkeypatch.setattr(download, "DRIVE_URL", address + "/uc?id={}")
-    fetch.fetch(params(source="goodreads", mirror_url=f"{address}/mirror"), fetch.RAW)
+    fetch.fetch(params(source="goodreads", mirror_url=f"{address}/mirror"), fetch.RAW, fetch.copy)
     assert (folder / fetch.RAW).read_bytes() == DUMP
     assert log == ["uc all", "mirror all"]
     assert [path.name for path in (folder / "data/raw").iterdir()] == ["reviews.json.gz"]
@@ -292,7 +292,7 @@ def test_when_all_fails_the_message_says_how_to_do_it_by_hand(folder: Path, serv
 def test_a_file_is_linked_and_not_copied(folder: Path) -> None:
     source = folder / "mine.json.gz"
     source.write_bytes(DUMP)
-    fetch.fetch(params(source="file", file=str(source)), fetch.RAW)
+    fetch.fetch(params(source="file", file=str(source)), fetch.RAW, fetch.copy)
     assert fetch.RAW.samefile(source)
 
 
@@ -303,7 +303,7 @@ def test_a_file_is_copied_where_links_are_refused(folder: Path, monkeypatch: pyt
     source = folder / "mine.json.gz"
     source.write_bytes(DUMP)
     monkeypatch.setattr(Path, "hardlink_to", refuse)
-    fetch.fetch(params(source="file", file=str(source)), fetch.RAW)
+    fetch.fetch(params(source="file", file=str(source)), fetch.RAW, fetch.copy)
     assert fetch.RAW.read_bytes() == DUMP
     assert not fetch.RAW.samefile(source)
 

@@ -11,6 +11,7 @@ from fetch import FetchParams
 from sasrec import holdout, interactions, model, params, reviews
 from sasrec.errors import UserError
 from sasrec.spark import SparkParams
+from sasrec.storage import StorageParams
 from sasrec.train_params import TrainParams
 
 
@@ -65,6 +66,7 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "parse_gzip": reviews.ParseGzipParams,
     "filter_reindex": interactions.FilterReindexParams,
     "spark": SparkParams,
+    "storage": StorageParams,
     "split": holdout.SplitParams,
     "evaluation": holdout.EvaluationParams,
     "sasrec": model.SasrecParams,
@@ -90,6 +92,7 @@ REFUSED: dict[str, list[object]] = {
     "filter_reindex.engine": ["polars", None],
     "filter_reindex.memory_limit": [4, "4", "0GB", "80%", "4GB;"],
     "spark.master": ["", "localhost", "http://host", None],
+    "storage.url": ["", "s3:", "bucket/prefix", "data/elsewhere", 3],
     "split.protocol": ["random", None],
     "split.cutoff": ["31.12.2016", "2016-13-01", 2016],
     "split.seed": [-1, 0.5, None],

@@ -1,6 +1,8 @@
-"""A dump may be anywhere that fsspec reads from: here S3, as a server on the loopback plays it."""
+"""Large files may be anywhere that fsspec reaches: here S3, as a server on the loopback plays it."""
 
+import json
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -8,7 +10,9 @@ import boto3
 import pytest
 from conftest import ROOT, review, runner, set_params, write_dump
 
-from sasrec import shards
+from sasrec import inputs, shards, storage
+from sasrec.errors import UserError
+from sasrec.interactions_file import COLUMNS
 
 FETCH = (sys.executable, str(ROOT / "stages/fetch.py"))
 
@@ -50,12 +54,12 @@ def test_here_and_elsewhere_may_be_in_one_list(s3: str, folder: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "message"),
     [
-        ("s3://books/none.json.gz", "s3://books/none.json.gz: cannot be read"),
-        ("s3://nowhere/none.json.gz", "s3://nowhere/none.json.gz: cannot be read"),
+        ("s3://books/none.json.gz", "s3://books/none.json.gz: cannot be used"),
+        ("s3://nowhere/none.json.gz", "s3://nowhere/none.json.gz: cannot be used"),
         ("s3://books/none-*.json.gz", "no file matches"),
         ("s3://books/page.json.gz", "s3://books/page.json.gz: is not gzip"),
         ("gs://books/a.json.gz", "gs:// needs another package"),
-        ("nosuch://books/a.json.gz", "nosuch://books/a.json.gz: cannot be read"),
+        ("nosuch://books/a.json.gz", "nosuch://books/a.json.gz: cannot be used"),
     ],
 )
 def test_what_cannot_be_read_is_named_in_one_line_and_leaves_nothing(
@@ -67,3 +71,99 @@ def test_what_cannot_be_read_is_named_in_one_line_and_leaves_nothing(
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
     assert list((folder / "data/raw").iterdir()) == []
+
+
+TABLES = ["data/interim/reviews.parquet", "data/processed/interactions.parquet"]
+
+
+@pytest.fixture
+def stays_elsewhere(s3: str, project: Path) -> Path:
+    """The small pipeline, its dump in a bucket and its params such that large files lie there."""
+    boto3.client("s3").upload_file(str(project / "data/raw/reviews.json.gz"), "books", "dumps/all.json.gz")
+    set_params(project, fetch={"source": "file", "file": "s3://books/dumps/all.json.gz"})
+    set_params(project, storage={"url": "s3://books/tables/"})
+    return project
+
+
+def objects(prefix: str) -> dict[str, bytes]:
+    """What lies under a prefix of the bucket, by name."""
+    client = boto3.client("s3")
+    names = [each["Key"] for each in client.list_objects_v2(Bucket="books", Prefix=prefix).get("Contents", [])]
+    return {name: client.get_object(Bucket="books", Key=name)["Body"].read() for name in names}
+
+
+def run_stages(folder: Path, *stages: str, fails: bool = False) -> subprocess.CompletedProcess[str]:
+    for stage in stages:
+        done = runner(folder)(sys.executable, f"stages/{stage}.py", fails=fails)
+    return done
+
+
+def test_large_files_lie_in_the_bucket_with_the_bytes_that_they_have_here(
+    finished: Path, stays_elsewhere: Path
+) -> None:
+    runner(stays_elsewhere)("dvc", "repro", "--no-run-cache")
+    pointed = [json.loads((stays_elsewhere / name).read_text())["url"] for name in TABLES]
+    tables = objects("tables")
+    assert [f"s3://books/{name}" for name in tables] == sorted(pointed)
+    assert sorted(tables.values()) == sorted((finished / name).read_bytes() for name in TABLES)
+    raw = json.loads((stays_elsewhere / "data/raw/reviews.json.gz").read_text())
+    assert raw["url"] == "s3://books/dumps/all.json.gz"
+    for name in ("data/split/train.safetensors", "models/sasrec.safetensors", "metrics/eval.json"):
+        assert (stays_elsewhere / name).read_bytes() == (finished / name).read_bytes()
+
+
+def test_a_stage_that_fails_leaves_no_table_in_the_bucket_and_no_pointer(stays_elsewhere: Path) -> None:
+    dump = objects("dumps")["dumps/all.json.gz"]
+    boto3.client("s3").put_object(Bucket="books", Key="dumps/all.json.gz", Body=dump[:-1])
+    run_stages(stays_elsewhere, "fetch")
+    (stays_elsewhere / TABLES[0]).unlink()
+    done = run_stages(stays_elsewhere, "parse_gzip", fails=True)
+    assert "error: s3://books/dumps/all.json.gz: the gzip data end too early" in done.stderr
+    assert objects("tables") == {}
+    assert not (stays_elsewhere / TABLES[0]).exists()
+
+
+def test_what_changes_behind_a_pointer_is_named(stays_elsewhere: Path) -> None:
+    run_stages(stays_elsewhere, "fetch", "parse_gzip")
+    boto3.client("s3").put_object(Bucket="books", Key="dumps/all.json.gz", Body=objects("dumps")["dumps/all.json.gz"])
+    run_stages(stays_elsewhere, "parse_gzip")  # the same content
+    boto3.client("s3").put_object(Bucket="books", Key="dumps/all.json.gz", Body=b"other")
+    done = run_stages(stays_elsewhere, "parse_gzip", fails=True)
+    assert done.stderr.startswith("error: s3://books/dumps/all.json.gz: has changed since a stage pointed to it")
+    (table,) = objects("tables")
+    boto3.client("s3").delete_object(Bucket="books", Key=table)
+    done = run_stages(stays_elsewhere, "filter_reindex", fails=True)
+    assert done.stderr.startswith(f"error: s3://books/{table}: cannot be used")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_flipped_bit_in_the_bucket_is_found(stays_elsewhere: Path) -> None:
+    run_stages(stays_elsewhere, "fetch", "parse_gzip", "filter_reindex")
+    pointer = storage.pointer(stays_elsewhere / TABLES[1])
+    content = bytearray(objects("tables")[pointer.url.removeprefix("s3://books/")])
+    content[len(content) // 2] ^= 1
+    boto3.client("s3").put_object(Bucket="books", Key=pointer.url.removeprefix("s3://books/"), Body=bytes(content))
+    with pytest.raises(UserError, match=r"interactions.parquet: cannot be used: .*CRC"):
+        inputs.read_parquet(stays_elsewhere / TABLES[1], COLUMNS)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"storage": {"url": "s3://nowhere/tables"}}, "s3://nowhere/tables: cannot be used"),
+        ({"fetch": {"sha256": "0" * 64}}, "params.yaml: fetch.sha256 cannot be compared with a dump that stays"),
+        ({"filter_reindex": {"engine": "spark"}}, "params.yaml: filter_reindex.engine is spark, which"),
+    ],
+)
+def test_what_cannot_be_combined_with_a_bucket_is_one_line(
+    stays_elsewhere: Path, changes: dict[str, dict[str, object]], message: str
+) -> None:
+    set_params(stays_elsewhere, **changes)
+    done = runner(stays_elsewhere)("dvc", "repro", "filter_reindex", fails=True)
+    assert f"error: {message}" in done.stderr
+
+
+def test_what_is_no_pointer_is_named(tmp_path: Path) -> None:
+    (tmp_path / "reviews.parquet").write_text('{"url": 5}')
+    with pytest.raises(UserError, match=r"reviews.parquet: not a pointer .*Expected `str`, got `int` - at `\$.url`"):
+        storage.pointer(tmp_path / "reviews.parquet")

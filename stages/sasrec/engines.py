@@ -12,12 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from ibis.expr.types import Table
 
-from sasrec import spark
+from sasrec import spark, storage
 from sasrec.errors import UserError
 from sasrec.interactions import Store
 from sasrec.outputs import ROWS_PER_GROUP
 
 if TYPE_CHECKING:
+    from ibis.backends.duckdb import Backend
     from pyspark.sql import SparkSession
 
 
@@ -40,7 +41,7 @@ def on_duckdb(reviews: Path, memory_limit: str | None, scratch: Path) -> Iterato
     limit = {"memory_limit": memory_limit} if memory_limit else {}
     connection = ibis.duckdb.connect(temp_directory=str(scratch), preserve_insertion_order=False, **limit)
     try:
-        table = connection.read_parquet(reviews, file_row_number=True).rename(position="file_row_number")
+        table = _read(connection, reviews).rename(position="file_row_number")
         # Batches, not to_pyarrow: that imports pandas, which takes longer than the rows.
         batches = partial(ibis.Table.to_pyarrow_batches, chunk_size=ROWS_PER_GROUP)
         yield Engine(table, partial(connection.create_table, temp=True), batches)
@@ -53,14 +54,30 @@ def on_duckdb(reviews: Path, memory_limit: str | None, scratch: Path) -> Iterato
         connection.disconnect()
 
 
+def _read(connection: "Backend", reviews: Path) -> Table:
+    pointer = storage.pointer(reviews)
+    if pointer is None:
+        return connection.read_parquet(reviews, file_row_number=True)
+    file_system, _path = storage.at(pointer.url)
+    connection.register_filesystem(file_system)
+    # Not read_parquet of a URL: Ibis would have DuckDB download an extension of its own for it.
+    quoted = pointer.url.replace("'", "''")
+    return connection.sql(f"SELECT * FROM read_parquet('{quoted}', file_row_number = true)")
+
+
 @contextmanager
 def on_spark(reviews: Path, session: "SparkSession", scratch: Path) -> Iterator[Engine]:
     """Yield Spark; it and this process must see `reviews` and the folder `scratch` under the same paths.
 
     Raises:
-        UserError: Spark fails.
+        UserError: Spark fails, or `reviews` is a pointer.
 
     """
+    if storage.pointer(reviews):
+        raise UserError(
+            "params.yaml: filter_reindex.engine is spark, which reads files that its machines share; set storage.url "
+            "to null, or the engine to duckdb"
+        )
     connection = ibis.pyspark.connect(session)
 
     def write(table: Table) -> Path:

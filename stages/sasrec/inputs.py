@@ -8,6 +8,7 @@ hash a write-protected file of its cache, and a file of the workspace is a link 
 made again; hence the remedy.
 """
 
+import io
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from safetensors.numpy import load_file
 
+from sasrec import storage
 from sasrec.errors import UserError
 from sasrec.outputs import ROWS_PER_GROUP
 
@@ -38,6 +40,17 @@ def reading(path: Path) -> Iterator[None]:
         raise UserError(f"{path}: cannot be used: {error}; {REMEDY}") from error
 
 
+@contextmanager
+def opened(path: Path) -> Iterator[Path | io.RawIOBase]:
+    """Yield what pyarrow reads: `path`, or the file elsewhere to which `path` is a pointer."""
+    pointer = storage.pointer(path)
+    if pointer is None:
+        yield path
+    else:
+        with storage.opened(pointer) as file:
+            yield file
+
+
 def read_parquet(path: Path, schema: pa.Schema) -> pa.Table:
     """Return the columns that `schema` names, every page's checksum verified.
 
@@ -45,7 +58,7 @@ def read_parquet(path: Path, schema: pa.Schema) -> pa.Table:
         UserError: the file is damaged, or a column is missing or of another type.
 
     """
-    with reading(path), pq.ParquetFile(path, page_checksum_verification=True) as file:
+    with reading(path), opened(path) as source, pq.ParquetFile(source, page_checksum_verification=True) as file:
         _require_columns(file.schema_arrow, schema)
         return file.read(columns=schema.names)  # pq.read_table would import pandas
 
@@ -58,10 +71,10 @@ def check_parquet(path: Path, schema: pa.Schema) -> None:
 
     """
     texts = [field.name for field in schema if field.type == pa.string()]
-    with reading(path):
-        _require_columns(pq.read_schema(path), schema)
+    with reading(path), opened(path) as source:
+        _require_columns(pq.read_schema(source), schema)
         # As a dictionary a text that is repeated is not copied; nor is a row group cut into several batches.
-        with pq.ParquetFile(path, page_checksum_verification=True, read_dictionary=texts) as file:
+        with pq.ParquetFile(source, page_checksum_verification=True, read_dictionary=texts) as file:
             for _batch in file.iter_batches(ROWS_PER_GROUP, columns=schema.names):
                 pass
 
@@ -76,8 +89,8 @@ def as_numpy(column: pa.ChunkedArray) -> np.ndarray:
 
 def num_rows(path: Path) -> int:
     """Return the number of rows of a Parquet file; raise UserError where it is damaged."""
-    with reading(path):
-        return pq.read_metadata(path).num_rows
+    with reading(path), opened(path) as source:
+        return pq.read_metadata(source).num_rows
 
 
 def read_tensors(path: Path, expected: Mapping[str, str]) -> dict[str, np.ndarray]:

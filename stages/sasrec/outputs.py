@@ -12,6 +12,8 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from sasrec import storage
+
 ROWS_PER_GROUP = 1 << 17
 
 
@@ -87,9 +89,15 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]
 
 
 @contextmanager
-def parquet(path: Path, schema: pa.Schema) -> Iterator["RowGroups"]:
-    """Yield a writer of batches; the file's bytes depend on the rows alone, not on how they were batched."""
-    with pq.ParquetWriter(path, schema, compression="zstd", write_page_checksum=True) as writer:
+def parquet(path: Path, schema: pa.Schema, folder: str | None = None) -> Iterator["RowGroups"]:
+    """Yield a writer of batches; the file's bytes depend on the rows alone, not on how they were batched.
+
+    With the URL of a `folder` the file lies there, and `path` is a pointer to it.
+    """
+    with (
+        storage.sink(path, folder) as sink,
+        pq.ParquetWriter(sink, schema, compression="zstd", write_page_checksum=True) as writer,
+    ):
         row_groups = RowGroups(writer)
         yield row_groups
         row_groups.flush()
@@ -124,8 +132,8 @@ class RowGroups:
             self._pending, self._num_pending = [], 0
 
 
-def write_parquet(path: Path, batches: pa.RecordBatchReader) -> None:
-    """Write `batches` whole."""
-    with whole(path) as partial, parquet(partial, batches.schema) as rows:
+def write_parquet(path: Path, batches: pa.RecordBatchReader, folder: str | None = None) -> None:
+    """Write `batches` whole, as `parquet` does."""
+    with whole(path) as partial, parquet(partial, batches.schema, folder) as rows:
         for batch in batches:
             rows.write(batch)

@@ -13,19 +13,28 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def reading(path: Path, label: str) -> Iterator[io.FileIO]:
+def reading(path: Path, label: str) -> Iterator[io.RawIOBase]:
     """Open the file at `path`, unbuffered, and show its share read, and the bytes a second, under `label`."""
-    with (
-        _Counted(path) as file,
-        tqdm(desc=label, total=path.stat().st_size, unit="B", unit_scale=True, disable=None) as file.bar,
-    ):
-        yield file
+    with path.open("rb", buffering=0) as file, counted(file, path.stat().st_size, label) as counting:
+        yield counting
 
 
-class _Counted(io.FileIO):
-    bar: "tqdm[NoReturn]"
+@contextmanager
+def counted(file: io.RawIOBase, num_bytes: int, label: str) -> Iterator[io.RawIOBase]:
+    """Yield what reads `file`, of `num_bytes`, and shows how far it is."""
+    with tqdm(desc=label, total=num_bytes, unit="B", unit_scale=True, disable=None) as bar:
+        yield _Counted(file, bar)
 
-    def readinto(self, buffer: "WriteableBuffer", /) -> int:  # what isal and hashlib call
-        num_read = super().readinto(buffer)
-        self.bar.update(num_read)
+
+class _Counted(io.RawIOBase):
+    def __init__(self, file: io.RawIOBase, bar: "tqdm[NoReturn]") -> None:
+        self._file = file
+        self._bar = bar
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: "WriteableBuffer", /) -> int | None:  # what isal and hashlib call
+        num_read = self._file.readinto(buffer)
+        self._bar.update(num_read)
         return num_read

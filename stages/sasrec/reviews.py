@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from isal import igzip_lib, igzip_threaded
 
-from sasrec import progress
+from sasrec import storage
 from sasrec.errors import UserError
 
 BLOCK_BYTES = 1 << 19  # the decompressor hands over 1 MB: larger reads wait for it; small ones stay in cache
@@ -77,26 +77,29 @@ def read(path: Path, limits: ParseGzipParams) -> Iterator[tuple[pa.RecordBatch, 
 
 def _decompressed(path: Path, max_expansion: int) -> Iterator[bytes]:
     """Yield what the gzip file holds, in blocks of BLOCK_BYTES; raise as `read` does."""
-    remedy = "remove it and run `dvc repro` to fetch it again"
+    pointer = storage.pointer(path)
+    name, remedy = str(path), "remove it and run `dvc repro` to fetch it again"
+    if pointer:
+        name, remedy = pointer.url, "put an intact file there, and run `dvc repro --force fetch`"
     try:
-        num_compressed, num_bytes = path.stat().st_size, 0
+        num_compressed, num_bytes = pointer.num_bytes if pointer else path.stat().st_size, 0
         if num_compressed == 0:
-            raise UserError(f"{path}: is empty; {remedy}")
-        with progress.reading(path, "read") as raw, igzip_threaded.open(raw, "rb", threads=1) as file:
+            raise UserError(f"{name}: is empty; {remedy}")
+        with storage.reading(path, "read") as raw, igzip_threaded.open(raw, "rb", threads=1) as file:
             # isal returns nothing, once, also where its thread puts the rest down and ends just as the reader has
             # given up waiting. The second of two reads tells whether that was the end.
             while block := file.read(BLOCK_BYTES) or file.read(BLOCK_BYTES):
                 num_bytes += len(block)
                 if num_bytes > max(MIN_EXPANDED_BYTES, max_expansion * num_compressed):
                     raise UserError(
-                        f"{path}: {num_compressed} bytes of gzip expand to {num_bytes} and more; get another dump, "
+                        f"{name}: {num_compressed} bytes of gzip expand to {num_bytes} and more; get another dump, "
                         f"or raise parse_gzip.max_expansion in params.yaml, now {max_expansion}"
                     )
                 yield block
     except EOFError:
-        raise UserError(f"{path}: the gzip data end too early or with garbage; {remedy}") from None
+        raise UserError(f"{name}: the gzip data end too early or with garbage; {remedy}") from None
     except (igzip_lib.error, OSError) as error:  # type: ignore[misc]  # a class; isal's stub says an instance
-        raise UserError(f"{path}: not intact gzip ({error}); {remedy}") from None
+        raise UserError(f"{name}: not intact gzip ({error}); {remedy}") from None
 
 
 def _whole_lines(blocks: Iterable[bytes], max_line_bytes: int) -> Iterator[bytes]:

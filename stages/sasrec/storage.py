@@ -1,16 +1,45 @@
-"""Reads files that are elsewhere, under the URLs that fsspec knows: s3://, gs://, abfs://, sftp:// and others."""
+"""Files that are elsewhere, under the URLs that fsspec knows: s3://, gs://, abfs://, sftp:// and others.
 
+Where the disk is too small for a file, a pointer stands in its place: a little JSON with the URL.
+"""
+
+import contextlib
 import errno
+import hashlib
+import io
 import shutil
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
+import msgspec
 from tqdm import tqdm
 
+from sasrec import progress
 from sasrec.errors import UserError
 
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+    from fsspec import AbstractFileSystem
+
 BLOCK_BYTES = 1 << 22
+URL = "^[a-z][a-z0-9+.-]*://.+$"
+
+
+class StorageParams(msgspec.Struct, frozen=True):
+    """Section `storage` of params.yaml."""
+
+    url: Annotated[str, msgspec.Meta(pattern=URL)] | None  # the folder of large files; None: they lie in data/
+
+
+class Pointer(msgspec.Struct, frozen=True):
+    """What stands, as JSON, in the place of a file that lies elsewhere."""
+
+    url: str
+    num_bytes: int
+    version: str | None  # what the storage says of this content; None where the URL names its digest
 
 
 def is_url(name: str) -> bool:
@@ -25,12 +54,10 @@ def matching(url: str) -> list[str]:
         UserError: the storage cannot be reached, or no file matches.
 
     """
-    from fsspec.core import url_to_fs  # half a second, which local files need not wait for
-
     if not any(letter in url for letter in "*?["):
         return [url]
-    with _reading(url):
-        storage, pattern = url_to_fs(url)
+    with _using(url):
+        storage, pattern = at(url)
         found = sorted(storage.glob(pattern))
         if not found:
             raise FileNotFoundError("no file matches")
@@ -44,31 +71,153 @@ def copy(url: str, destination: Path) -> None:
         UserError: it cannot be read; what is written of it so far is for the caller to remove.
 
     """
-    from fsspec.core import url_to_fs
-
-    with _reading(url):
-        storage, path = url_to_fs(url)
+    with _using(url):
+        storage, path = at(url)
         size = storage.size(path)
     with (
         destination.open("wb") as file,
         tqdm.wrapattr(file, "write", total=size, desc="copy", disable=None) as counted,
-        _reading(url),
+        _using(url),
         storage.open(path, "rb", block_size=BLOCK_BYTES, cache_type="readahead") as source,
     ):
         shutil.copyfileobj(source, counted, BLOCK_BYTES)
 
 
+def point(url: str, destination: Path) -> None:
+    """Write a pointer to `url` to `destination`; raise UserError where it cannot be read."""
+    with _using(url):
+        storage, path = at(url)
+        _write(destination, Pointer(url, storage.size(path), _version(storage, path)))
+
+
+def pointer(path: Path) -> Pointer | None:
+    """Return the pointer in the place `path`; None where there is the file itself.
+
+    Raises:
+        UserError: it is neither: none of our files begins as a pointer does.
+
+    """
+    with path.open("rb") as file:
+        if file.read(1) != b"{":
+            return None
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Pointer)
+    except msgspec.MsgspecError as error:
+        raise UserError(f"{path}: not a pointer to a file elsewhere ({error}); `dvc repro` makes it again") from None
+
+
 @contextmanager
-def _reading(url: str) -> Iterator[None]:
+def opened(pointer: Pointer) -> Iterator[io.RawIOBase]:
+    """Open the file elsewhere.
+
+    Raises:
+        UserError: it cannot be read, or is not what it was when the pointer was written.
+
+    """
+    with _using(pointer.url):
+        storage, path = at(pointer.url)
+        version = None if pointer.version is None else _version(storage, path)
+        if (storage.size(path), version) != (pointer.num_bytes, pointer.version):
+            raise UserError(
+                f"{pointer.url}: has changed since a stage pointed to it; `dvc repro --force` takes it as it is now"
+            )
+        file = storage.open(path, "rb", block_size=BLOCK_BYTES, cache_type="readahead")
+    with file:
+        yield file
+
+
+@contextmanager
+def reading(path: Path, label: str) -> Iterator[io.RawIOBase]:
+    """Open the file at `path`, here or elsewhere, and show as `progress.reading` does how far it is read."""
+    elsewhere = pointer(path)
+    if elsewhere is None:
+        with progress.reading(path, label) as file:
+            yield file
+    else:
+        with opened(elsewhere) as remote, progress.counted(remote, elsewhere.num_bytes, label) as file:
+            yield file
+
+
+@contextmanager
+def sink(path: Path, folder: str | None) -> Iterator[Path | io.RawIOBase]:
+    """Yield what to write to: `path`, or with the URL of a `folder` a file there, and a pointer comes to `path`.
+
+    The file's name is its digest; it has it once it is whole. What a killed run leaves is in `unfinished` there.
+
+    Raises:
+        UserError: the storage cannot be used.
+
+    """
+    if folder is None:
+        yield path
+        return
+    with _using(folder):
+        storage, root = at(folder)
+        unfinished = f"{root}/unfinished/{uuid.uuid4().hex}"
+        file = storage.open(unfinished, "wb")
+    hashed = _Hashed(file)
+    try:
+        yield hashed
+        with _using(folder):
+            file.close()
+            name = f"{hashed.digest.hexdigest()}{path.suffixes[0]}"
+            storage.mv(unfinished, f"{root}/{name}")
+    except BaseException:
+        for tidy in (file.close, lambda: storage.rm(unfinished)):
+            with contextlib.suppress(Exception):
+                tidy()
+        raise
+    _write(path, Pointer(f"{folder.rstrip('/')}/{name}", hashed.num_bytes, None))
+
+
+def at(url: str) -> "tuple[AbstractFileSystem, str]":
+    """Return the file system of `url`, and its path there."""
+    from fsspec.core import url_to_fs  # half a second, which local files need not wait for
+
+    return url_to_fs(url)
+
+
+class _Hashed(io.RawIOBase):
+    """Counts and digests what is written to a file."""
+
+    def __init__(self, file: io.RawIOBase) -> None:
+        self.digest = hashlib.sha256()
+        self.num_bytes = 0
+        self._file = file
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, block: "ReadableBuffer", /) -> int:
+        self.digest.update(block)
+        self.num_bytes += memoryview(block).nbytes
+        return self._file.write(block) or 0
+
+    def tell(self) -> int:
+        return self.num_bytes
+
+
+def _version(storage: "AbstractFileSystem", path: str) -> str:
+    return f"{storage.checksum(path):x}"  # of S3: its ETag
+
+
+def _write(path: Path, pointer: Pointer) -> None:
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(pointer), indent=2) + b"\n")
+
+
+@contextmanager
+def _using(url: str) -> Iterator[None]:
     """Raise UserError, which names `url`, for whatever goes wrong in the block."""
     try:
         yield
+    except UserError:
+        raise
     except ImportError as error:
         scheme = url.partition("://")[0]
-        raise UserError(f"params.yaml: fetch.file is {url}, and {scheme}:// needs another package: {error}") from None
+        raise UserError(f"params.yaml: {url}: {scheme}:// needs another package: {error}") from None
     except Exception as error:  # every storage has exceptions of its own
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:  # of the copy
             raise
         raise UserError(
-            f"{url}: cannot be read ({error}); correct fetch.file in params.yaml, or the credentials in the environment"
+            f"{url}: cannot be used ({error}); correct the URL in params.yaml, or the credentials in the environment"
         ) from error
