@@ -71,27 +71,32 @@ def copy(url: str, destination: Path) -> None:
     download.check_gzip(destination, url)
 
 
-def main() -> None:
-    """Read the params, write the dump, check or print its digest."""
-    section = params.load("fetch", FetchParams)
-    bring = copy if params.load("storage", storage.StorageParams).url is None else storage.point
-    with outputs.whole(RAW) as partial:
-        fetch(section, partial, bring)
-        if any(storage.pointer(shard) for shard in shards.paths(partial)):
-            check_no_digest(section)
-            return
-        digest = download.check_sha256(partial, section.sha256)
-    if section.sha256 is None:
-        print(f"{RAW}: sha256 {digest}; set fetch.sha256 to it to refuse any other content")
+def stays_elsewhere(section: FetchParams, folder: str | None) -> bool:
+    """Return whether what the params name, or a part of it, is not copied to this disk.
 
+    Raises:
+        UserError: it is not, but fetch.sha256 is set, which takes every byte.
 
-def check_no_digest(section: FetchParams) -> None:
-    """Raise UserError where fetch.sha256 is set, which takes all bytes, and they stay elsewhere."""
-    if section.sha256 is not None:
+    """
+    names = [section.file] if isinstance(section.file, str) else section.file or []
+    stays = folder is not None and section.source == "file" and any(map(storage.is_url, names))
+    if stays and section.sha256 is not None:
         raise errors.UserError(
             "params.yaml: fetch.sha256 cannot be compared with a dump that stays elsewhere because storage.url is "
             "set; set one of the two to null"
         )
+    return stays
+
+
+def main() -> None:
+    """Read the params, write the dump, check or print its digest."""
+    section = params.load("fetch", FetchParams)
+    stays = stays_elsewhere(section, params.load("storage", storage.StorageParams).url)
+    with outputs.whole(RAW) as partial:
+        fetch(section, partial, storage.point if stays else copy)
+        digest = None if stays else download.check_sha256(partial, section.sha256)
+    if digest and section.sha256 is None:
+        print(f"{RAW}: sha256 {digest}; set fetch.sha256 to it to refuse any other content")
 
 
 if __name__ == "__main__":

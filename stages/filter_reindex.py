@@ -20,7 +20,17 @@ COLUMNS = pa.schema([("user_id", pa.string()), ("timestamp", pa.date32()), ("boo
 
 @contextmanager
 def started(section: interactions.FilterReindexParams, spark_params: spark.SparkParams) -> Iterator[engines.Engine]:
-    """Yield the engine that the params name; it ends with the block, and what it has on the disk goes."""
+    """Yield the engine that the params name; it ends with the block, and what it has on the disk goes.
+
+    Raises:
+        UserError: it is Spark, and the reviews lie elsewhere; or it cannot be had.
+
+    """
+    if section.engine == "spark" and storage.pointer(REVIEWS):
+        raise errors.UserError(
+            "params.yaml: filter_reindex.engine is spark, which reads files that its machines share; set storage.url "
+            "to null, or the engine to duckdb"
+        )
     with outputs.scratch(USERS.parent) as scratch:
         if section.engine == "spark":
             with (

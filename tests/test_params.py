@@ -92,7 +92,7 @@ REFUSED: dict[str, list[object]] = {
     "filter_reindex.engine": ["polars", None],
     "filter_reindex.memory_limit": [4, "4", "0GB", "80%", "4GB;"],
     "spark.master": ["", "localhost", "http://host", None],
-    "storage.url": ["", "s3:", "bucket/prefix", "data/elsewhere", 3],
+    "storage.url": ["", "s3:", "bucket/prefix", "file:///etc", "local:///etc", "simplecache::file:///etc", 3],
     "split.protocol": ["random", None],
     "split.cutoff": ["31.12.2016", "2016-13-01", 2016],
     "split.seed": [-1, 0.5, None],

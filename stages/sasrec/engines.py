@@ -70,14 +70,9 @@ def on_spark(reviews: Path, session: "SparkSession", scratch: Path) -> Iterator[
     """Yield Spark; it and this process must see `reviews` and the folder `scratch` under the same paths.
 
     Raises:
-        UserError: Spark fails, or `reviews` is a pointer.
+        UserError: Spark fails.
 
     """
-    if storage.pointer(reviews):
-        raise UserError(
-            "params.yaml: filter_reindex.engine is spark, which reads files that its machines share; set storage.url "
-            "to null, or the engine to duckdb"
-        )
     connection = ibis.pyspark.connect(session)
 
     def write(table: Table) -> Path:

@@ -25,13 +25,14 @@ if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
 BLOCK_BYTES = 1 << 22
-URL = "^[a-z][a-z0-9+.-]*://.+$"
+# Of fsspec's URLs those of files here are left out: a param must not make a stage write anywhere on this machine.
+ELSEWHERE = "^(?!file:|local:)[a-z][a-z0-9+.-]*://.+$"
 
 
 class StorageParams(msgspec.Struct, frozen=True):
     """Section `storage` of params.yaml."""
 
-    url: Annotated[str, msgspec.Meta(pattern=URL)] | None  # the folder of large files; None: they lie in data/
+    url: Annotated[str, msgspec.Meta(pattern=ELSEWHERE)] | None  # the folder of large files; None: they lie in data/
 
 
 class Pointer(msgspec.Struct, frozen=True):
