@@ -135,6 +135,28 @@ def assert_as_undisturbed(project: Path, undisturbed: Path) -> None:
         assert (project / name).read_bytes() == (undisturbed / name).read_bytes()
 
 
+def restore_torn_lock(project: Path) -> bool:
+    """Put back a dvc.lock that DVC, which writes it in place, was killed in; return whether it had to be.
+
+    A lock that ends between two entries is read, and `dvc repro` completes it; any other is refused.
+    """
+    status = subprocess.run([PYTHON.parent / "dvc", "status"], cwd=project, capture_output=True, text=True)
+    if status.returncode:
+        assert "dvc.lock" in status.stderr, status.stderr
+        runner(project)("git", "restore", "dvc.lock")
+    return status.returncode != 0
+
+
+def test_a_lock_cut_off_anywhere_is_named_and_put_right_from_git(project: Path, finished: Path) -> None:
+    lock = (project / "dvc.lock").read_bytes()
+    cut_in_a_path = lock.rindex(b"path: ") + len(b"path: ")
+    for length in [cut_in_a_path, *(random.Random(2).randrange(len(lock)) for _ in range(FAULTS))]:
+        (project / "dvc.lock").write_bytes(lock[:length])
+        assert restore_torn_lock(project) or length != cut_in_a_path
+        runner(project)("dvc", "repro")
+        assert_as_undisturbed(project, finished)
+
+
 def test_a_killed_repro_is_put_right_by_the_next(project: Path, finished: Path, tally: Tally) -> None:
     rng = random.Random(1)
     for _ in range(max(1, FAULTS // 2)):
@@ -143,6 +165,7 @@ def test_a_killed_repro_is_put_right_by_the_next(project: Path, finished: Path, 
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         tally.examine(project, finished, list(STAGES), None)
+        restore_torn_lock(project)
     assert tally.damaged == []
     runner(project)("dvc", "repro")
     assert_as_undisturbed(project, finished)
