@@ -51,7 +51,16 @@ ROWS = [
     Row("training step, portable", "step", "step_plain", None, "arithmetic", "", portable=True),
     Row("the same, short histories, fast", "step_short", "step_short_plain", None, "arithmetic", "5x"),
     Row("the same, short histories, portable", "step_short", "step_short_plain", None, "arithmetic", "", portable=True),
-    Row("evaluate, sampled and full", "evaluate", "evaluate_plain", None, "arithmetic", "10x the sampled part"),
+    Row("evaluate, sampled and full, fast", "evaluate", "evaluate_plain", None, "arithmetic", "10x the sampled part"),
+    Row(
+        "evaluate, sampled and full, portable",
+        "evaluate",
+        "evaluate_plain",
+        None,
+        "arithmetic",
+        "10x the sampled part",
+        portable=True,
+    ),
     Row("dvc repro, cold, fast", "repro_fast", "pipeline_plain", None, "", "2.5x; idle 4 s"),
     Row("dvc repro, cold, portable", "repro_portable", "pipeline_plain", None, "", "2.5x; idle 4 s"),
 ]

@@ -19,7 +19,6 @@ CPUS = ["Haswell", "Skylake-Client", "EPYC"]  # the first Intel with AVX2, a lat
 SMALL = {
     "fetch": {"demo_users": 300},
     "evaluation": {"num_user_sample": 50},
-    "sasrec": {"hidden_units": 16, "num_heads": 2},
     "train": {"batch_size": 32, "num_epochs": 2, "device": "cpu", "reproducibility": "portable"},
 }
 

@@ -91,7 +91,10 @@ def test_stale_and_damaged_checkpoints_are_ignored_with_a_message(project: Path)
     assert f"{'0' * 32}: ignored, it is of other params, inputs or code" in done.stderr
 
 
-@pytest.mark.parametrize("caller", [{"OMP_NUM_THREADS": "1", "MKL_CBWR": "AVX2"}, {"ATEN_CPU_CAPABILITY": "avx2"}])
+@pytest.mark.parametrize(
+    "caller",
+    [{"OMP_NUM_THREADS": "1", "MKL_CBWR": "AVX2", "ONEDNN_MAX_CPU_ISA": "SSE41"}, {"ATEN_CPU_CAPABILITY": "avx2"}],
+)
 def test_the_callers_environment_changes_no_bit(project: Path, caller: dict[str, str]) -> None:
     run = runner(project)
     run(

@@ -6,6 +6,7 @@ from importlib.metadata import version
 
 import torch
 
+from sasrec import reproducibility
 from sasrec.errors import UserError
 from sasrec.processes import ALONE, Share
 
@@ -57,5 +58,5 @@ def environment(device: torch.device) -> dict[str, object]:
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
-        "variables": {name: os.environ.get(name) for name in ("ATEN_CPU_CAPABILITY", "MKL_CBWR")},
+        "variables": {name: os.environ.get(name) for name in reproducibility.PORTABLE},
     }

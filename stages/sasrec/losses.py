@@ -7,6 +7,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from sasrec import products
+
 PLACES_PER_CHUNK = 512  # of `softmax`: 512 x 25,000 books x 4 bytes is 51 MB
 
 
@@ -51,7 +53,7 @@ def softmax(features: Tensor, positives: Tensor, item_embedding: Tensor) -> Tens
     """
 
     def of_chunk(features: Tensor, positives: Tensor) -> Tensor:
-        logits = features @ item_embedding[1:].T  # (chunk, num_books)
+        logits = products.linear(features, item_embedding[1:])  # (chunk, num_books)
         return F.cross_entropy(logits, (positives - 1).clamp(min=0), reduction="none")  # a place without a book: any
 
     chunks = zip(features.split(PLACES_PER_CHUNK), positives.split(PLACES_PER_CHUNK), strict=True)

@@ -12,7 +12,7 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sasrec import inputs
+from sasrec import inputs, products
 from sasrec.params import Count
 
 LAYER_NORM_EPS = 1e-6
@@ -78,6 +78,14 @@ def add_dropped(x: Tensor, change: Tensor, rate: float, random_bytes: RandomByte
     return torch.addcmul(x, change, dropout_mask(change, rate, random_bytes))
 
 
+class Linear(nn.Linear):
+    """A linear layer; in portable mode it has the same bits on every processor with AVX2."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x @ weight.T + bias, (..., out_features)."""
+        return products.linear(x, self.weight, self.bias)
+
+
 class SelfAttention(nn.Module):
     """Multi-head scaled dot-product attention without bias (equation 2 of the paper)."""
 
@@ -85,8 +93,8 @@ class SelfAttention(nn.Module):
         super().__init__()
         self.num_heads = params.num_heads
         self.dropout_rate = params.dropout_rate
-        self.query_key_value = nn.Linear(params.hidden_units, 3 * params.hidden_units, bias=False)
-        self.output = nn.Linear(params.hidden_units, params.hidden_units, bias=False)
+        self.query_key_value = Linear(params.hidden_units, 3 * params.hidden_units, bias=False)
+        self.output = Linear(params.hidden_units, params.hidden_units, bias=False)
 
     def forward(self, x: Tensor, mask: Tensor, random_bytes: RandomBytes | None) -> Tensor:
         """Return what the last places of x attend to, (rows, queries, hidden_units).
@@ -101,10 +109,11 @@ class SelfAttention(nn.Module):
         query, key, value = heads.unbind()  # each (rows * num_heads, length, head width)
         query = query[:, length - num_queries :]  # (rows * num_heads, queries, head width)
         mask = mask.repeat_interleave(self.num_heads, 0) if self.num_heads > 1 else mask
-        scores = torch.baddbmm(mask, query, key.transpose(1, 2), alpha=head_width**-0.5)
+        scores = products.add_batched(mask, query, key, scale=head_width**-0.5)
         weights = scores.softmax(-1).view(rows, self.num_heads, num_queries, length)
         weights = dropout(weights, self.dropout_rate, random_bytes).view(scores.shape)
-        mixed = (weights @ value).view(rows, self.num_heads, num_queries, head_width).transpose(1, 2)
+        mixed = products.batched(weights, value.transpose(1, 2))  # (rows * num_heads, queries, head width)
+        mixed = mixed.view(rows, self.num_heads, num_queries, head_width).transpose(1, 2)
         return self.output(mixed.reshape(rows, num_queries, width))
 
 
@@ -114,8 +123,8 @@ class FeedForward(nn.Module):
     def __init__(self, params: SasrecParams) -> None:
         super().__init__()
         self.dropout_rate = params.dropout_rate
-        self.inner = nn.Linear(params.hidden_units, params.hidden_units)
-        self.outer = nn.Linear(params.hidden_units, params.hidden_units)
+        self.inner = Linear(params.hidden_units, params.hidden_units)
+        self.outer = Linear(params.hidden_units, params.hidden_units)
 
     def forward(self, x: Tensor, random_bytes: RandomBytes | None) -> Tensor:
         """Return (rows, length, hidden_units)."""

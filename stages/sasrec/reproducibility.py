@@ -5,6 +5,7 @@ both by the machine, once, when torch is imported: so this module must not impor
 `environment()` before it does.
 """
 
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -18,7 +19,8 @@ Mode = Literal["portable", "fast"]
 
 PORTABLE = {
     "ATEN_CPU_CAPABILITY": "avx2" if __cpu_features__.get("AVX2") else "default",  # PyTorch's own kernels
-    "MKL_CBWR": "COMPATIBLE",  # for matrix products: MKL's AVX2 branch is another on AMD than on Intel
+    "ONEDNN_MAX_CPU_ISA": "AVX2",  # for matrix products, which `products` takes from oneDNN
+    "MKL_CBWR": "COMPATIBLE",  # should something else use MKL, whose AVX2 branch is another on AMD than on Intel
     "OMP_DYNAMIC": "FALSE",  # not fewer threads than asked for on a busy machine
     "OMP_THREAD_LIMIT": "1024",  # nor because the caller limited them
 }
@@ -37,3 +39,8 @@ def environment(path: Path = Path("params.yaml")) -> dict[str, str]:
     except (UserError, KeyError, TypeError):
         mode = "portable"
     return ALWAYS if mode == "fast" else ALWAYS | PORTABLE
+
+
+def is_portable() -> bool:
+    """Return whether this process has the portable variables."""
+    return PORTABLE.items() <= os.environ.items()

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sasrec import products
 from sasrec.holdout import TrainingSet
 from sasrec.model import Sasrec
 from sasrec.processes import ALONE, Share
@@ -29,7 +30,8 @@ def by_model(model: Sasrec, share: Share = ALONE, *, padding: bool = True) -> Sc
 
         @torch.inference_mode()
         def of_readers(readers: np.ndarray) -> Tensor:
-            return features[torch.from_numpy(readers).to(features.device)] @ model.item_embedding.weight.T
+            of_batch = features[torch.from_numpy(readers).to(features.device)]
+            return products.linear(of_batch, model.item_embedding.weight)
 
         return of_readers
 

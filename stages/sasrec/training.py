@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from sasrec import losses, model, shared_negatives
+from sasrec import losses, model, products, shared_negatives
 from sasrec.errors import UserError
 from sasrec.holdout import TrainingSet
 from sasrec.processes import ALONE, Share
@@ -129,7 +129,7 @@ class Objective(nn.Module):
         features, embedded = self._embed(batch, torch.cat([positives, shared.books]), random_bytes)
         of_positives, of_negatives = embedded.split([len(positives), len(shared.books)])
         positive_logits = (features * of_positives).sum(-1)
-        negative_logits = features @ of_negatives.T  # (places, num_negatives)
+        negative_logits = products.linear(features, of_negatives)  # (places, num_negatives)
         is_hit = (positives[:, None] == shared.books) | (shared.books == 0)
         return losses.sampled_softmax(positive_logits, negative_logits, is_hit, shared.log_expected)
 
