@@ -1,6 +1,6 @@
 """Runs the whole pipeline, small, under several emulated processors and compares every output with the native one.
 
-Needs qemu-x86_64 (Debian: apt-get install qemu-user). Emulation is slow: about five minutes on two cores.
+Needs qemu-x86_64 (Debian: apt-get install qemu-user). Emulation is slow: about four minutes on two cores.
 """
 
 import hashlib
