@@ -5,7 +5,7 @@ add up in one order on Intel and in another on AMD; what it has for both (MKL_CB
 as long. PyTorch has oneDNN too, for layers and convolutions: there the order depends on shapes alone.
 """
 
-from typing import Any
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -23,7 +23,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     In portable mode each element is one chain of fused multiply-adds, in the order of the terms; of more than 1,024
     terms it is the sum of such chains. So neither the other rows nor the number of threads matter.
     """
-    if not _is_ours(x):
+    if not _takes_onednn(x):
         return F.linear(x, weight, bias)
     rows = _Linear.apply(x.reshape(-1, x.shape[-1]), weight, bias)  # (rows, outputs)
     return rows.view(*x.shape[:-1], len(weight))
@@ -31,38 +31,48 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 def batched(a: Tensor, b: Tensor) -> Tensor:
     """Return a @ b.T of each pair, (batch, rows, columns), for a (batch, rows, terms) and b (batch, columns, terms)."""
-    return _Batched.apply(a, b) if _is_ours(a) else a @ b.transpose(1, 2)
+    return _Batched.apply(a, b) if _takes_onednn(a) else a @ b.transpose(1, 2)
 
 
 def add_batched(x: Tensor, a: Tensor, b: Tensor, scale: float) -> Tensor:
     """Return x + scale * batched(a, b), for x (batch, rows, columns)."""
-    if not _is_ours(a):
+    if not _takes_onednn(a):
         return torch.baddbmm(x, a, b.transpose(1, 2), alpha=scale)
     return torch.add(x, _Batched.apply(a, b), alpha=scale)
 
 
-def _is_ours(x: Tensor) -> bool:
-    """Return False in fast mode, on a GPU, under autocast, in a graph that is exported, and without oneDNN."""
+def _takes_onednn(x: Tensor) -> bool:
+    """Return whether oneDNN takes x: not in fast mode, on a GPU, under autocast, or in a graph that is exported."""
     if not PORTABLE or x.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
         return False
-    # A function of the module that mypy does not see.
+    # A public function of torch.jit, which leaves it out of its __all__: so mypy takes it for a private one.
     is_exported = torch.jit.is_tracing()  # type: ignore[attr-defined]
     return torch.backends.mkldnn.is_available() and not is_exported
+
+
+class Context(Protocol):
+    """What autograd keeps for the gradients; PyTorch's own type has room for one tensor."""
+
+    saved_tensors: tuple[Tensor, ...]
+    needs_input_grad: tuple[bool, ...]  # one an input of `forward`
+
+    def save_for_backward(self, *tensors: Tensor) -> None:
+        """Keep `tensors` as `saved_tensors`."""
 
 
 class _Linear(torch.autograd.Function):
     """`linear` of x (rows, inputs), with its gradients."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:  # noqa: ANN401
-        ctx.save_for_backward(x, weight)
+    def forward(context: Context, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        context.save_for_backward(x, weight)
         return _product(x, weight, bias)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
-        x, weight = ctx.saved_tensors
-        of_x, of_weight, of_bias = ctx.needs_input_grad
+    def backward(context: Context, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = context.saved_tensors
+        of_x, of_weight, of_bias = context.needs_input_grad
         return (
             _product(gradient, weight.T) if of_x else None,
             _product(x.T, gradient.T).T if of_weight else None,  # oneDNN copies the first, rarely the wider one
@@ -74,14 +84,14 @@ class _Batched(torch.autograd.Function):
     """`batched`, with its gradients."""
 
     @staticmethod
-    def forward(ctx: Any, a: Tensor, b: Tensor) -> Tensor:  # noqa: ANN401
-        ctx.save_for_backward(a, b)
+    def forward(context: Context, a: Tensor, b: Tensor) -> Tensor:
+        context.save_for_backward(a, b)
         return _products(a, b.transpose(1, 2))
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ANN401
-        a, b = ctx.saved_tensors
+    def backward(context: Context, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        a, b = context.saved_tensors
         of_a = _products(gradient, b)
         if b.is_contiguous():
             return of_a, _products(gradient.transpose(1, 2), a)
