@@ -1,9 +1,10 @@
 """SASRec (Kang & McAuley 2018, "Self-Attentive Sequential Recommendation"), as the notebook built it."""
 
 import math
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, NamedTuple, cast
 
 import msgspec
 import torch
@@ -97,24 +98,40 @@ class SelfAttention(nn.Module):
         self.output = Linear(params.hidden_units, params.hidden_units, bias=False)
 
     def forward(self, x: Tensor, mask: Tensor, random_bytes: RandomBytes | None) -> Tensor:
-        """Return what the last places of x attend to, (rows, queries, hidden_units).
+        """Return what each place of x attends to, (rows, length, hidden_units).
 
-        `mask` (rows, queries, length) is added to the scores; it says how many of the places ask.
+        `mask` (rows, length, length) is added to the scores.
         """
         rows, length, width = x.shape
-        num_queries = mask.shape[1]
         head_width = width // self.num_heads
         heads = self.query_key_value(x).view(rows, length, 3, self.num_heads, head_width)
         heads = heads.permute(2, 0, 3, 1, 4).reshape(3, rows * self.num_heads, length, head_width)
         query, key, value = heads.unbind()  # each (rows * num_heads, length, head width)
-        query = query[:, length - num_queries :]  # (rows * num_heads, queries, head width)
         mask = mask.repeat_interleave(self.num_heads, 0) if self.num_heads > 1 else mask
         scores = products.add_batched(mask, query, key, scale=head_width**-0.5)
-        weights = scores.softmax(-1).view(rows, self.num_heads, num_queries, length)
+        weights = scores.softmax(-1).view(rows, self.num_heads, length, length)
         weights = dropout(weights, self.dropout_rate, random_bytes).view(scores.shape)
-        mixed = products.batched(weights, value.transpose(1, 2))  # (rows * num_heads, queries, head width)
-        mixed = mixed.view(rows, self.num_heads, num_queries, head_width).transpose(1, 2)
-        return self.output(mixed.reshape(rows, num_queries, width))
+        mixed = products.batched(weights, value.transpose(1, 2))  # (rows * num_heads, length, head width)
+        mixed = mixed.view(rows, self.num_heads, length, head_width).transpose(1, 2)
+        return self.output(mixed.reshape(rows, length, width))
+
+    def last(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Return what the last place of x attends to, (rows, 1, hidden_units), without dropout.
+
+        `mask` (rows, 1, length) is added to the scores. One query needs no keys and values of all places: its product
+        with a key is that of the place with the query times the key's weights, and the mean of values is the value of
+        the mean place.
+        """
+        width = x.shape[2]
+        head_width = width // self.num_heads
+        parts = self.query_key_value.weight.view(3, self.num_heads, head_width, width).unbind()
+        queries, keys, values = (part.unbind() for part in parts)  # each (head width, hidden_units), one a head
+        last_place = x[:, -1]
+        asked = [products.linear(products.linear(last_place, q), k.T) for q, k in zip(queries, keys, strict=True)]
+        scores = products.add_batched(mask, torch.stack(asked, 1), x, scale=head_width**-0.5)
+        mean_places = products.batched(scores.softmax(-1), x.transpose(1, 2))  # (rows, num_heads, hidden_units)
+        mixed = [products.linear(place, value) for place, value in zip(mean_places.unbind(1), values, strict=True)]
+        return self.output(torch.cat(mixed, -1))[:, None]
 
 
 class FeedForward(nn.Module):
@@ -144,18 +161,22 @@ class Block(nn.Module):
         self.feed_forward_norm = nn.LayerNorm(params.hidden_units, eps=LAYER_NORM_EPS)
 
     def forward(self, x: Tensor, mask: Tensor, random_bytes: RandomBytes | None) -> Tensor:
-        """Return the new features of the last places of x that `mask` (rows, queries, length) is about.
+        """Return the new features of all places, (rows, length, hidden_units); `mask` is (rows, length, length)."""
+        attended = self.attention(self.attention_norm(x) if self.norm_first else x, mask, random_bytes)
+        return self._transform(x, attended, random_bytes)
 
-        They are (rows, queries, hidden_units).
-        """
-        queries = x[:, x.shape[1] - mask.shape[1] :]  # x itself, where all places ask
+    def last(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Return the new features of the last place alone, (rows, 1, hidden_units); `mask` is (rows, 1, length)."""
+        attended = self.attention.last(self.attention_norm(x) if self.norm_first else x, mask)
+        return self._transform(x[:, -1:], attended, random_bytes=None)
+
+    def _transform(self, x: Tensor, attended: Tensor, random_bytes: RandomBytes | None) -> Tensor:
+        """Return what becomes of x and of what it attended to."""
+        x = add_dropped(x, attended, self.dropout_rate, random_bytes)
         if self.norm_first:
-            attended = self.attention(self.attention_norm(x), mask, random_bytes)
-            x = add_dropped(queries, attended, self.dropout_rate, random_bytes)
             transformed = self.feed_forward(self.feed_forward_norm(x), random_bytes)
             return add_dropped(x, transformed, self.dropout_rate, random_bytes)
-        attended = self.attention(x, mask, random_bytes)
-        x = self.attention_norm(add_dropped(queries, attended, self.dropout_rate, random_bytes))
+        x = self.attention_norm(x)
         transformed = self.feed_forward(x, random_bytes)
         return self.feed_forward_norm(add_dropped(x, transformed, self.dropout_rate, random_bytes))
 
@@ -172,7 +193,8 @@ class Sasrec(nn.Module):
         self.item_embedding = embed(torch.empty(num_books + 1, params.hidden_units), padding_idx=0)
         self.position_embedding = embed(torch.empty(params.max_len, params.hidden_units))
         self.embedding_norm = nn.LayerNorm(params.hidden_units, eps=LAYER_NORM_EPS)
-        self.blocks = nn.ModuleList(Block(params) for _ in range(params.num_layers))
+        blocks = nn.ModuleList(Block(params) for _ in range(params.num_layers))
+        self.blocks = cast("Sequence[Block]", blocks)  # what it holds, which its type does not say
         self.final_norm = nn.LayerNorm(params.hidden_units, eps=LAYER_NORM_EPS) if params.norm_first else nn.Identity()
 
     def forward(self, history: Tensor) -> Tensor:
@@ -208,8 +230,10 @@ class Sasrec(nn.Module):
         """
         x = self._embed(self.item_embedding(history), positions, random_bytes=None)
         mask = _causal_mask((history != 0).int(), x.dtype)
-        for number, block in enumerate(self.blocks, start=1):
-            x = block(x, mask[:, -1:] if number == len(self.blocks) else mask, None)
+        for block in self.blocks[:-1]:
+            x = block(x, mask, None)
+        for block in self.blocks[-1:]:
+            x = block.last(x, mask[:, -1:])
         return self.final_norm(x[:, -1])
 
     def _embed(self, items: Tensor, positions: Tensor, random_bytes: RandomBytes | None) -> Tensor:

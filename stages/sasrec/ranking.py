@@ -76,7 +76,7 @@ def _outranking(scores: Tensor, true_scores: Tensor) -> Tensor:
 
     Floats are compared and summed three times faster than flags, and their sum is exact up to 2 ** 24 books.
     """
-    return torch.ge(scores, true_scores, out=torch.empty(scores.shape, device=scores.device))
+    return torch.ge(scores, true_scores, out=torch.empty_like(scores))
 
 
 def hit_rates(ranks: np.ndarray, k: int) -> np.ndarray:
