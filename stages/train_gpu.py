@@ -93,7 +93,7 @@ def train_epoch(
         for number in range(taken + 1, steps_per_epoch + 1):
             num_taken = len(state.losses) + len(unread)
             rate = training.learning_rate(section, num_taken, section.num_epochs * steps_per_epoch)
-            training.set_learning_rate(state.optimizer, rate)
+            state.optimizer.set_lr(rate)
             unread.append(take_step())
             progress.update()
             if number % 10 == 0 or number == steps_per_epoch:

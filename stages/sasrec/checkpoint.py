@@ -38,8 +38,7 @@ def write(path: Path, state: TrainingState) -> None:
     }
     tensors |= {f"model.{name}": tensor for name, tensor in state.model.state_dict().items()}
     tensors |= {f"best.{name}": tensor for name, tensor in state.best.items()}
-    for number, moments in state.optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{number}.{name}": tensor for name, tensor in moments.items()}
+    tensors |= {f"optimizer.{name}": tensor for name, tensor in state.optimizer.tensors().items()}
     content = save({name: tensor.cpu().contiguous() for name, tensor in tensors.items()})
     with outputs.whole(path) as partial:
         partial.write_bytes(hashlib.sha256(content).digest() + content)
@@ -60,12 +59,8 @@ def restore(path: Path, state: TrainingState) -> bool:
     state.generator.set_state(tensors["generator"])
     state.model.load_state_dict(_with_prefix(tensors, "model."))
     state.best = _with_prefix(tensors, "best.")
-    moments: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in _with_prefix(tensors, "optimizer.").items():
-        number, moment = name.split(".")
-        moments.setdefault(int(number), {})[moment] = tensor
-    groups = state.optimizer.state_dict()["param_groups"]
-    state.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+    for name, tensor in state.optimizer.tensors().items():
+        tensor.copy_(tensors[f"optimizer.{name}"])
     return True
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from sasrec import losses, model, products, shared_negatives
+from sasrec.adam import Adam
 from sasrec.errors import UserError
 from sasrec.holdout import TrainingSet
 from sasrec.processes import ALONE, Share
@@ -23,7 +24,7 @@ class TrainingState:
 
     params: TrainParams
     model: model.Sasrec
-    optimizer: torch.optim.Optimizer
+    optimizer: Adam
     batch_rng: np.random.Generator  # readers and negatives, where they are drawn on the CPU
     generator: torch.Generator  # on the model's device: dropout, and what is drawn there
     losses: list[float] = field(default_factory=list)  # of every step taken
@@ -35,18 +36,10 @@ def start(train: TrainingSet, params: TrainParams, sasrec: model.SasrecParams, d
     """Return the state before the first step, all of it determined by `params.seed`."""
     # The start is drawn on the CPU, so that it is the same on every device.
     network = model.build(sasrec, train.num_books, torch.Generator().manual_seed(params.seed)).to(device)
-    on_cuda = device.type == "cuda"  # a graph reads the rate and the step count from the device
-    optimizer = torch.optim.AdamW(  # Adam, where weight_decay is 0
-        network.parameters(),
-        lr=torch.tensor(params.lr, device=device) if on_cuda else params.lr,
-        weight_decay=params.weight_decay,
-        fused=on_cuda or device.type == "cpu",
-        capturable=on_cuda,
-    )
     return TrainingState(
         params,
         network,
-        optimizer,
+        Adam(network.parameters(), params.lr, params.weight_decay),
         np.random.default_rng(params.seed),
         torch.Generator(device).manual_seed(params.seed + 1),  # not the draws that made the weights
     )
@@ -66,15 +59,6 @@ def learning_rate(params: TrainParams, num_taken: int, num_steps: int) -> float:
         return params.lr
     progress = (num_taken - params.warmup_steps) / max(1, num_steps - params.warmup_steps)
     return params.lr * (1 + math.cos(math.pi * progress)) / 2
-
-
-def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Set the rate of the next step, without waiting for the device."""
-    for group in optimizer.param_groups:
-        if isinstance(group["lr"], Tensor):
-            group["lr"].fill_(rate)
-        else:
-            group["lr"] = rate
 
 
 class Objective(nn.Module):
