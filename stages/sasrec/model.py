@@ -104,9 +104,9 @@ class SelfAttention(nn.Module):
         """
         rows, length, width = x.shape
         head_width = width // self.num_heads
-        heads = self.query_key_value(x).view(rows, length, 3, self.num_heads, head_width)
-        heads = heads.permute(2, 0, 3, 1, 4).reshape(3, rows * self.num_heads, length, head_width)
-        query, key, value = heads.unbind()  # each (rows * num_heads, length, head width)
+        parts = self.query_key_value(x).view(rows, length, 3, self.num_heads, head_width).unbind(2)
+        heads = (part.transpose(1, 2).reshape(rows * self.num_heads, length, head_width) for part in parts)
+        query, key, value = heads  # each (rows * num_heads, length, head width)
         mask = mask.repeat_interleave(self.num_heads, 0) if self.num_heads > 1 else mask
         scores = products.add_batched(mask, query, key, scale=head_width**-0.5)
         weights = scores.softmax(-1).view(rows, self.num_heads, length, length)
