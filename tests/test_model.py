@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sasrec import model
+from sasrec import model, products
 from sasrec.model import SasrecParams
 
 PARAMS = SasrecParams(
@@ -133,10 +133,14 @@ def test_a_dropped_change_is_added_to_what_it_changes() -> None:
     torch.testing.assert_close(model.add_dropped(x, change, 0.25, random_bytes(50)), expected)
 
 
+@pytest.mark.parametrize("portable", [False, True])
 @pytest.mark.parametrize("norm_first", [False, True])
-@pytest.mark.parametrize("num_layers", [0, 1, 2])
-def test_the_features_of_the_last_place_alone_are_those_of_all_places(num_layers: int, norm_first: bool) -> None:
-    network = build(num_layers=num_layers, norm_first=norm_first)
+@pytest.mark.parametrize(("num_layers", "num_heads"), [(0, 1), (1, 1), (2, 1), (2, 4)])
+def test_the_features_of_the_last_place_alone_are_those_of_all_places(
+    num_layers: int, num_heads: int, norm_first: bool, portable: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(products, "PORTABLE", portable)
+    network = build(num_layers=num_layers, num_heads=num_heads, norm_first=norm_first)
     last = network.encode_last(HISTORY, torch.arange(6).expand_as(HISTORY))
     torch.testing.assert_close(last, network(HISTORY)[:, -1])
 
