@@ -76,7 +76,7 @@ def main() -> None:
     }
     progress = tqdm(by_name.items(), desc="evaluate", unit=" rankings", disable=None if share.is_first else True)
     with launch.connected(share, where):
-        ranks = {name: ranking.rank(held_out, scorer, share) for name, scorer in progress}
+        ranks = {name: ranking.rank(held_out, scorer, share, where) for name, scorer in progress}
     if not share.is_first:
         return
     metrics = {

@@ -115,7 +115,7 @@ def best_epoch(state: training.TrainingState) -> int:
 
 def validate(state: training.TrainingState, validation: holdout.HeldOut, share: Share = ALONE) -> None:
     """Add the epoch's metrics to the curve, and keep its weights where it is the best so far."""
-    ranks = ranking.rank(validation, scorers.by_model(state.model, share), share)
+    ranks = ranking.rank(validation, scorers.by_model(state.model, share), share, state.generator.device)
     state.curve.append(ranking.summary(ranks.sampled, VALIDATION_K))
     if best_epoch(state) == len(state.curve):
         state.best = {name: tensor.cpu().clone() for name, tensor in state.model.state_dict().items()}

@@ -61,6 +61,20 @@ def test_many_readers_rank_as_one_by_one_with_sorting() -> None:
         assert sampled[reader] == sum(scores[reader, book] >= true_score for book in negatives[reader])
 
 
+@pytest.mark.parametrize(("device", "largest"), [("cpu", 32), ("cuda", 700)])
+def test_a_gpu_is_asked_for_all_readers_at_once_and_a_processor_for_few(device: str, largest: int) -> None:
+    asked = []
+
+    def score(readers: np.ndarray) -> torch.Tensor:
+        asked.append(len(readers))
+        return torch.zeros(len(readers), 6)
+
+    task = HeldOut(np.arange(700), sequences(*[[1]] * 700), np.full(700, 2), np.full((700, 1), 3))
+    ranking.rank(task, lambda _histories: score, device=torch.device(device))  # the scores themselves are on the CPU
+    assert max(asked) == largest
+    assert sum(asked) == 700
+
+
 def test_hit_rate_and_ndcg_by_hand() -> None:
     ranks = np.array([0, 1, 9, 10, 50])
     means = ranking.summary(ranks, k=10)

@@ -15,6 +15,8 @@ from sasrec.sequences import Sequences
 DECIMALS = 8
 NOT_FINITE = -1  # in place of a rank
 READERS_PER_BATCH = 32  # of 25,000 books' scores, 3 MB: they stay in the processor's cache
+READERS_ON_GPU = 1024  # one product for all readers of params.yaml
+CPU = torch.device("cpu")
 
 Scores = Callable[[np.ndarray], Tensor]
 """Takes the numbers of some readers; returns the score of every book, (len(readers), num_books + 1) float."""
@@ -30,8 +32,13 @@ class Ranks(NamedTuple):
     full: np.ndarray  # among all books, the history left out
 
 
-def rank(held_out: HeldOut, scorer: Scorer, share: Share = ALONE) -> Ranks:
-    """Rank every reader's true book by `scorer`; a book with the same score counts against it.
+def readers_at_a_time(device: torch.device, on_cpu: int = READERS_PER_BATCH) -> int:
+    """Return how many readers to compute together: as many as fit into a processor's cache, or fill a GPU."""
+    return on_cpu if device.type == "cpu" else READERS_ON_GPU
+
+
+def rank(held_out: HeldOut, scorer: Scorer, share: Share = ALONE, device: torch.device = CPU) -> Ranks:
+    """Rank every reader's true book by `scorer`, which computes on `device`; an equal score counts against it.
 
     Several processes divide the batches, and each returns the ranks of all readers, which are those of one process.
 
@@ -41,7 +48,8 @@ def rank(held_out: HeldOut, scorer: Scorer, share: Share = ALONE) -> Ranks:
     """
     score = scorer(held_out.histories)
     readers = np.arange(len(held_out.users))
-    batches = [readers[start : start + READERS_PER_BATCH] for start in range(0, len(readers), READERS_PER_BATCH)]
+    at_a_time = readers_at_a_time(device)
+    batches = [readers[start : start + at_a_time] for start in range(0, len(readers), at_a_time)]
     ranks = torch.zeros(2, len(readers), dtype=torch.int64)
     for batch in share.every(batches):
         ranks[:, batch] = _rank_batch(held_out, batch, score(batch))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sasrec import errors, model, scorers
-from sasrec.ranking import READERS_PER_BATCH
+from sasrec.ranking import readers_at_a_time
 from sasrec.sequences import Sequences
 
 WEIGHTS = "sasrec.safetensors"
@@ -70,8 +70,9 @@ class Recommender:
         score = scorers.by_model(self.model, padding=self.padding)(given)
         books = np.zeros((len(given), k), dtype=np.int64)
         scores = np.zeros((len(given), k), dtype=np.float32)
-        for start in range(0, len(given), READERS_PER_BATCH):
-            readers = np.arange(start, min(start + READERS_PER_BATCH, len(given)))
+        at_a_time = readers_at_a_time(self.model.item_embedding.weight.device)
+        for start in range(0, len(given), at_a_time):
+            readers = np.arange(start, min(start + at_a_time, len(given)))
             of_all = score(readers)  # (batch, num_books + 1)
             of_all[:, 0] = -torch.inf
             if exclude_seen:

@@ -8,11 +8,11 @@ from sasrec import products
 from sasrec.holdout import TrainingSet
 from sasrec.model import Sasrec
 from sasrec.processes import ALONE, Share
-from sasrec.ranking import Scorer, Scores
+from sasrec.ranking import Scorer, Scores, readers_at_a_time
 from sasrec.sequences import Sequences, last_books
 from sasrec.transitions import Transitions
 
-READERS_PER_BATCH = 128  # of by_model: attention weights of 50 places each are 0.6 MB, which fit into the cache
+READERS_PER_BATCH = 128  # on the CPU: attention weights of 50 places each are 1.3 MB, which stay in the cache
 RECENT_SHARE = 0.1  # of the training ratings: the latest
 
 
@@ -51,7 +51,8 @@ def features_after(model: Sasrec, histories: Sequences, share: Share = ALONE, *,
     lengths = np.clip(histories.lengths, 1, max_len)
     features = torch.zeros(len(histories), model.params.hidden_units, device=device)
     by_length = np.argsort(lengths, kind="stable")
-    batches = np.split(by_length, range(READERS_PER_BATCH, len(by_length), READERS_PER_BATCH))
+    at_a_time = readers_at_a_time(device, READERS_PER_BATCH)
+    batches = np.split(by_length, range(at_a_time, len(by_length), at_a_time))
     for readers in share.every(batches):
         length = lengths[readers[-1]]
         history = torch.from_numpy(last_books(histories, readers, length)).to(device)  # (batch, length)
