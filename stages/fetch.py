@@ -35,7 +35,7 @@ def fetch(section: FetchParams, destination: Path, bring: Bring) -> None:
     """Write the dump that the params name to `destination`."""
     if section.source == "demo":
         num_books = section.demo_users // 3 + 100  # few enough that ten epochs learn who follows whom
-        with destination.open("wb") as file:
+        with outputs.whole(destination) as partial, partial.open("wb") as file:
             demo.write_dump(file, section.demo_users, num_books, section.demo_seed)
     elif section.source == "goodreads":
         urls = [download.DRIVE_URL.format(section.gdrive_id), section.mirror_url]
@@ -67,8 +67,9 @@ def take_one(source: shards.Source, destination: Path, bring: Bring) -> None:
 
 def copy(url: str, destination: Path) -> None:
     """Copy a dump that is elsewhere."""
-    storage.copy(url, destination)
-    download.check_gzip(destination, url)
+    with outputs.whole(destination) as partial:
+        storage.copy(url, partial)
+        download.check_gzip(partial, url)
 
 
 def stays_elsewhere(section: FetchParams, folder: str | None) -> bool:
@@ -92,11 +93,13 @@ def main() -> None:
     """Read the params, write the dump, check or print its digest."""
     section = params.load("fetch", FetchParams)
     stays = stays_elsewhere(section, params.load("storage", storage.StorageParams).url)
-    with outputs.whole(RAW) as partial:
+    outputs.make_folders(RAW)
+    with outputs.whole_or_folder(RAW) as partial:  # a dump in several files is a folder
         fetch(section, partial, storage.point if stays else copy)
-        digest = None if stays else download.check_sha256(partial, section.sha256)
-    if digest and section.sha256 is None:
-        print(f"{RAW}: sha256 {digest}; set fetch.sha256 to it to refuse any other content")
+        if section.sha256 is not None:
+            download.check_sha256(partial, section.sha256)
+    if section.sha256 is None and not stays:
+        print(f"{RAW}: sha256 {download.sha256_of(RAW)}; set fetch.sha256 to it to refuse any other content")
 
 
 if __name__ == "__main__":

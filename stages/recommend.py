@@ -14,7 +14,6 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from sasrec import device, errors, holdout, inputs, interactions_file, outputs, params, titles, train_params, vocabulary
 from sasrec.recommender import Recommendations, Recommender
@@ -61,6 +60,8 @@ def parse_arguments(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--titles", type=Path, metavar="FILE", help="a CSV file with the columns book_id and title")
     parser.add_argument("--format", choices=["table", "json"], default="table", help="of what is printed (table)")
     arguments = parser.parse_args(words)
+    if arguments.all and arguments.all.suffix != ".parquet":
+        parser.error(f"--all writes a Parquet file, but {arguments.all} does not end in .parquet; name it so")
     if arguments.all and (arguments.titles or arguments.format != "table"):
         parser.error("--titles and --format are of what is printed, and --all prints nothing")
     return arguments
@@ -117,7 +118,7 @@ def why_unknown(column: str, value: str) -> str:
     """Return why an id has no index: never in the dump, or dropped by the filter."""
     if not REVIEWS.is_file():
         return f"not in {USERS if column == 'user_id' else BOOKS}"
-    with inputs.reading(REVIEWS), inputs.opened(REVIEWS) as source, pq.ParquetFile(source) as file:
+    with inputs.opened_parquet(REVIEWS, pa.schema([(column, pa.string())])) as file:
         number = sum(pc.sum(pc.equal(batch[column], value)).as_py() for batch in file.iter_batches(columns=[column]))
     if number == 0:
         return "not in the dump"
@@ -153,7 +154,8 @@ def write_all(recommender: Recommender, books: vocabulary.Vocabulary, arguments:
     errors.require(INTERACTIONS)
     readers = vocabulary.readers(USERS)
     histories = interactions_file.read(INTERACTIONS, USERS, BOOKS).histories
-    with outputs.whole(arguments.all) as partial, outputs.parquet(partial, OUTPUT) as rows:
+    # Of a symbolic link the file that it leads to is written: the user means that one.
+    with outputs.whole(arguments.all.resolve()) as partial, outputs.parquet(partial, OUTPUT) as rows:
         for first, part in parts(histories, max(1, ROWS_PER_PART // arguments.k)):
             found = recommender.recommend(part, arguments.k, exclude_seen=arguments.exclude_seen)
             rows.write(as_batch(found, readers, first, books))

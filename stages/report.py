@@ -132,6 +132,8 @@ def write_report() -> None:
     parser.add_argument("--titles", type=Path, help="CSV with the columns book_id and title, to name the books")
     parser.add_argument("--output", type=Path, default=Path("report.html"), help="default: %(default)s")
     arguments = parser.parse_args()
+    output = arguments.output.resolve()  # of a symbolic link the file that it leads to: the user means that one
+    outputs.require_replaceable(output)
     require_libraries()
     errors.require(TRAIN, EVALUATION, BOOKS, *METRICS.values())
     metrics = {name: json.loads(path.read_text()) for name, path in METRICS.items()}
@@ -145,7 +147,7 @@ def write_report() -> None:
         "environment": json.loads(ENVIRONMENT.read_text()) if ENVIRONMENT.is_file() else None,
     }
     page = render(content)
-    with outputs.whole(arguments.output) as partial:
+    with outputs.whole(output) as partial:
         partial.write_text(page, encoding="utf-8")
     print(f"{arguments.output}: {len(page) / 1e6:.1f} MB; open it with a browser")
 

@@ -289,6 +289,14 @@ def test_when_all_fails_the_message_says_how_to_do_it_by_hand(folder: Path, serv
     assert not (folder / "dump.json.gz").exists()
 
 
+def test_what_is_nobodys_download_stays_where_the_downloads_are(folder: Path, serve: Callable) -> None:
+    address, _ = serve(dump=[whole])
+    (folder / "unfinished").mkdir()
+    (folder / "unfinished/notes.txt").write_text("somebody's")
+    download.download([f"{address}/dump"], folder / "dump.json.gz", folder / "unfinished")
+    assert [path.name for path in (folder / "unfinished").iterdir()] == ["notes.txt"]
+
+
 def test_a_file_is_linked_and_not_copied(folder: Path) -> None:
     source = folder / "mine.json.gz"
     source.write_bytes(DUMP)
@@ -312,7 +320,8 @@ def test_other_content_than_the_digest_says_is_refused(folder: Path) -> None:
     path = folder / "dump"
     path.write_bytes(b"some content")
     digest = hashlib.sha256(b"some content").hexdigest()
-    assert download.check_sha256(path, None) == download.check_sha256(path, digest.upper()) == digest
+    assert download.sha256_of(path) == digest
+    download.check_sha256(path, digest.upper())
     with pytest.raises(UserError, match=f"fetch.sha256 is {'0' * 64}, but the content has {digest}"):
         download.check_sha256(path, "0" * 64)
 

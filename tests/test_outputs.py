@@ -1,6 +1,8 @@
 import errno
 import inspect
 import os
+import signal
+import subprocess
 import sys
 from pathlib import Path
 from types import FrameType
@@ -8,12 +10,14 @@ from types import FrameType
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from conftest import ROOT
 
 from sasrec import outputs
+from sasrec.errors import UserError
 
 
 def test_a_failure_leaves_the_earlier_file_and_nothing_beside_it(tmp_path: Path) -> None:
-    path = tmp_path / "made" / "file.txt"
+    path = tmp_path / "file.txt"
     outputs.write_json(path, 1)
     with pytest.raises(RuntimeError), outputs.whole(path) as partial:
         partial.write_text("half")
@@ -23,7 +27,7 @@ def test_a_failure_leaves_the_earlier_file_and_nothing_beside_it(tmp_path: Path)
 
 
 def test_what_a_killed_run_left_is_no_obstacle(tmp_path: Path) -> None:
-    left = tmp_path / "file.txt.partial"
+    left = tmp_path / "file.txt.1.partial"
     left.write_text("half")
     left.chmod(0o444)
     with outputs.whole(tmp_path / "file.txt") as partial:
@@ -32,26 +36,106 @@ def test_what_a_killed_run_left_is_no_obstacle(tmp_path: Path) -> None:
     assert not left.exists()
 
 
+NOT_OURS = [
+    "file.txt.notes-impartial",
+    "file.txt.old.partial",
+    "file.txt.partial",
+    "filextxt.1.partial",
+    "file.txt.1.partial.b",
+]
+
+
+def test_what_a_killed_run_did_not_leave_stays(tmp_path: Path) -> None:
+    for name in NOT_OURS:
+        (tmp_path / name).write_text("somebody's")
+    (tmp_path / "file.txt.1.partial").mkdir()
+    outputs.write_json(tmp_path / "file.txt", 1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*NOT_OURS, "file.txt", "file.txt.1.partial"])
+
+
+def test_a_name_with_a_pattern_in_it_means_itself(tmp_path: Path) -> None:
+    for name in ("file.txt", "file.txt.1.partial"):
+        (tmp_path / name).write_text("somebody's")
+    outputs.write_json(tmp_path / "*", 1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["*", "file.txt", "file.txt.1.partial"]
+
+
+@pytest.mark.parametrize("name", ["folder", "folder/sub/..", "pipe", "/dev/null"])
+def test_what_is_no_regular_file_is_refused_and_stays(tmp_path: Path, name: str) -> None:
+    (tmp_path / "folder/sub").mkdir(parents=True)
+    os.mkfifo(tmp_path / "pipe")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(UserError, match="is no regular file"), outputs.whole(tmp_path / name):
+        pytest.fail("it is written to")
+    assert sorted(tmp_path.rglob("*")) == before
+    assert (tmp_path / "pipe").is_fifo()
+    assert Path("/dev/null").is_char_device()
+
+
+def test_no_folder_is_made_unasked(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=rf"there is no folder {tmp_path}/missing; make it first"):
+        outputs.write_json(tmp_path / "missing" / "file.txt", 1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_symbolic_link_is_replaced_and_what_it_leads_to_stays(tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("an object of the cache")
+    (tmp_path / "file.txt").symlink_to("cache")
+    outputs.write_json(tmp_path / "file.txt", 1)
+    assert (tmp_path / "file.txt").read_text() == "1\n"
+    assert (tmp_path / "cache").read_text() == "an object of the cache"
+
+
+def test_a_run_that_is_killed_while_it_writes_leaves_no_part_of_a_file(tmp_path: Path) -> None:
+    code = f"""
+import os, signal
+from pathlib import Path
+from sasrec import outputs
+with outputs.whole(Path({str(tmp_path / "file.txt")!r})) as partial:
+    partial.write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "stages")}
+    assert subprocess.run([sys.executable, "-c", code], env=environment).returncode == -signal.SIGKILL
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_where_no_file_is_without_a_name_the_partial_one_has_that_of_the_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(os, "O_TMPFILE")
+    with outputs.whole(tmp_path / "file.txt") as partial:
+        partial.write_text("half")
+        assert [path.name for path in tmp_path.iterdir()] == [f"file.txt.{os.getpid()}.partial"]
+    assert [path.name for path in tmp_path.iterdir()] == ["file.txt"]
+
+
 def test_a_folder_and_a_file_take_each_others_place_and_that_of_what_a_killed_run_left(tmp_path: Path) -> None:
     path = tmp_path / "out"
     for names in (["a", "b"], ["c"]):
+        (tmp_path / "out.1.partial").mkdir()
         outputs.write_json(tmp_path / "out.1.partial" / "half", 1)
-        with outputs.whole(path) as partial:
+        with outputs.whole_or_folder(path) as partial:
+            partial.mkdir()
             for name in names:
                 outputs.write_json(partial / name, 1)
         assert sorted(path.iterdir()) == [path / name for name in names]
         assert list(tmp_path.iterdir()) == [path]
-    outputs.write_json(path, 1)
+    with outputs.whole_or_folder(path) as partial:
+        outputs.write_json(partial, 1)
     assert path.read_text() == "1\n"
-    with pytest.raises(RuntimeError), outputs.whole(path) as partial:
+    with pytest.raises(RuntimeError), outputs.whole_or_folder(path) as partial:
         partial.mkdir()
         raise RuntimeError
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_scratch_folder_goes_with_its_block_and_with_what_a_killed_run_left(tmp_path: Path) -> None:
+    (tmp_path / "scratch.1.partial").mkdir()
     outputs.write_json(tmp_path / "scratch.1.partial" / "half", 1)
     with pytest.raises(RuntimeError), outputs.scratch(tmp_path) as folder:
+        assert list(tmp_path.iterdir()) == []
+        folder.mkdir()
         outputs.write_json(folder / "some", 1)
         assert list(tmp_path.iterdir()) == [folder]
         raise RuntimeError
@@ -88,12 +172,15 @@ def test_content_and_name_are_flushed_to_disk_in_that_order(tmp_path: Path, monk
 
 def test_two_runs_at_once_do_not_mix_their_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "file.txt"
-    with pytest.raises(FileNotFoundError), outputs.whole(path) as partial, partial.open("w") as file:
-        file.write("half")
+    with outputs.whole(path) as partial, partial.open("w") as file:
+        file.write("first half, ")
         file.flush()
-        monkeypatch.setattr(os, "getpid", lambda: 1)
-        outputs.write_json(path, "of the other run")
-    assert path.read_text() == '"of the other run"\n'
+        with monkeypatch.context() as other:
+            other.setattr(os, "getpid", lambda: 1)
+            outputs.write_json(path, "of the other run")
+        assert path.read_text() == '"of the other run"\n'
+        file.write("second half")
+    assert path.read_text() == "first half, second half"
     assert list(tmp_path.iterdir()) == [path]
 
 

@@ -89,6 +89,7 @@ def test_stale_and_damaged_checkpoints_are_ignored_with_a_message(project: Path)
     done = runner(project)("dvc", "repro")
     assert f"{mine.relative_to(project)}: ignored, it is damaged" in done.stderr
     assert f"{'0' * 32}: ignored, it is of other params, inputs or code" in done.stderr
+    assert [path.name for path in mine.parent.iterdir()] == ["0" * 32]  # of another training, which may go on
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ import pytest
 import torch
 from conftest import ROOT, sequences
 
-from sasrec import holdout, model, ranking, scorers
+from sasrec import holdout, model, outputs, ranking, scorers
 from sasrec.errors import UserError
 from sasrec.model import SasrecParams
 from sasrec.recommender import Recommender
@@ -193,8 +193,7 @@ def test_books_of_another_run_are_refused(
     monkeypatch.chdir(project)
     monkeypatch.setattr("sasrec.device.use", lambda *_: torch.device("cpu"))
     table = pq.ParquetFile(recommend.BOOKS).read()
-    recommend.BOOKS.unlink()  # it is write-protected
-    pq.write_table(change(table), recommend.BOOKS)
+    outputs.write_parquet(recommend.BOOKS, change(table).replace_schema_metadata(None).to_reader())
     with pytest.raises(UserError, match=rf"{recommend.BOOKS}: cannot be used: {message}"):
         answer("--history", "1")
 
@@ -229,12 +228,31 @@ def test_an_interrupted_run_leaves_the_earlier_file(
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_folder_in_the_place_of_the_output_is_refused_and_stays(here: Path, tmp_path: Path) -> None:
+    path = tmp_path / "precious.parquet" / "file"
+    path.parent.mkdir()
+    path.write_text("precious")
+    for place in (path.parent, tmp_path / "missing" / "out.parquet"):
+        with pytest.raises(UserError, match=r"is no regular file|there is no folder"):
+            answer("--all", place)
+    assert path.read_text() == "precious"
+    assert list(tmp_path.iterdir()) == [path.parent]
+
+
+def test_the_file_that_a_link_leads_to_is_written(here: Path, tmp_path: Path) -> None:
+    (tmp_path / "link.parquet").symlink_to("elsewhere.parquet")
+    answer("--all", tmp_path / "link.parquet", "-k", 1)
+    assert (tmp_path / "link.parquet").is_symlink()
+    assert pq.read_metadata(tmp_path / "elsewhere.parquet").num_rows > 0
+
+
 @pytest.mark.parametrize(
     "words",
     [
         [],
         ["--user", "u", "--history", "b"],
-        ["--all", "x", "--titles", "t"],
+        ["--all", "x.parquet", "--titles", "t"],
+        ["--all", "x.csv"],  # it would hold Parquet
         ["--user", "u", "--exclude-seen", "--include-seen"],
     ],
 )

@@ -118,6 +118,20 @@ def test_a_missing_output_ends_it_with_one_line(tmp_path: Path, monkeypatch: pyt
         run_main()
 
 
+@pytest.mark.parametrize("output", ["precious", "precious/..", "missing/report.html"])
+def test_a_folder_in_the_place_of_the_report_is_refused_and_stays(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, output: str
+) -> None:
+    monkeypatch.chdir(finished)
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious/file").write_text("precious")
+    monkeypatch.setattr(sys, "argv", ["report.py", "--output", str(tmp_path / output)])
+    with pytest.raises(SystemExit, match=r"error: .*(is no regular file|there is no folder)"):
+        errors.run(report.write_report)
+    assert (tmp_path / "precious/file").read_text() == "precious"
+    assert [path.name for path in tmp_path.iterdir()] == ["precious"]
+
+
 @pytest.mark.parametrize("name", ["jinja2", "vl_convert"])
 def test_a_missing_library_ends_it_with_the_command_that_installs_it(
     monkeypatch: pytest.MonkeyPatch, name: str

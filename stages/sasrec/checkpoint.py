@@ -1,5 +1,6 @@
 """Saves a training state so that a killed run goes on from it and ends with the bits of an undisturbed one."""
 
+import contextlib
 import hashlib
 import json
 import sys
@@ -62,6 +63,13 @@ def restore(path: Path, state: TrainingState) -> bool:
     for name, tensor in state.optimizer.tensors().items():
         tensor.copy_(tensors[f"optimizer.{name}"])
     return True
+
+
+def remove(path: Path) -> None:
+    """Remove the checkpoint of a training that ended well, and its folder where no other training has one there."""
+    path.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        path.parent.rmdir()
 
 
 def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

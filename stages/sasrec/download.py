@@ -1,5 +1,6 @@
 """Gets the dump: over the network, or from a file that is there."""
 
+import contextlib
 import hashlib
 import shutil
 import sys
@@ -15,7 +16,7 @@ from isal import igzip
 from urllib3.exceptions import InvalidHeader
 from urllib3.util import Retry
 
-from sasrec import progress, shards
+from sasrec import outputs, progress, shards
 from sasrec.errors import UserError
 
 DRIVE_URL = "https://drive.google.com/uc?id={}"
@@ -42,7 +43,7 @@ def download(urls: Sequence[str], destination: Path, unfinished: Path, sha256: s
     failures = []
     for url in urls:
         print(f"downloading {url}", file=sys.stderr)
-        folder = unfinished / hashlib.sha256(url.encode()).hexdigest()[:8]
+        folder = _folder(unfinished, url)
         try:
             _receive(url, folder / "dump")
             check_intact(folder / "dump")
@@ -57,13 +58,25 @@ def download(urls: Sequence[str], destination: Path, unfinished: Path, sha256: s
             failures.append(f"{url}: {error}")
         else:
             (folder / "dump").replace(destination)
-            shutil.rmtree(unfinished)
+            _remove(urls, unfinished)
             return
     raise UserError(
         f"the dump could not be downloaded. Tried {'; '.join(failures)}. Run `dvc repro` again later, or download "
         f"{urls[-1]} with a browser, put the file anywhere, and in params.yaml set fetch.source to file and fetch.file "
         "to its path"
     )
+
+
+def _remove(urls: Sequence[str], unfinished: Path) -> None:
+    """Remove what was received of `urls`, and the folder where it holds nothing else."""
+    for url in urls:
+        shutil.rmtree(_folder(unfinished, url), ignore_errors=True)
+    with contextlib.suppress(OSError):
+        unfinished.rmdir()
+
+
+def _folder(unfinished: Path, url: str) -> Path:
+    return unfinished / hashlib.sha256(url.encode()).hexdigest()[:8]
 
 
 def _receive(url: str, destination: Path) -> None:
@@ -125,7 +138,8 @@ def link_or_copy(source: Path, destination: Path) -> None:
     try:
         destination.hardlink_to(source.resolve())
     except OSError:
-        shutil.copyfile(source, destination)
+        with outputs.whole(destination) as partial:
+            shutil.copyfile(source, partial)
 
 
 def check_gzip(path: Path, source: str) -> None:
@@ -140,21 +154,20 @@ def check_gzip(path: Path, source: str) -> None:
         raise UserError(f"{source}: is not gzip; set fetch.file in params.yaml to the path of a .json.gz dump")
 
 
-def check_sha256(path: Path, expected: str | None) -> str:
-    """Return the SHA-256, in hexadecimal, of `path`, or of its shards as if they were one file.
-
-    Raises:
-        UserError: it is not the one expected.
-
-    """
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256, in hexadecimal, of `path`, or of its shards as if they were one file."""
     content = hashlib.sha256()
     for shard in shards.paths(path):
         with progress.reading(shard, "digest") as file:
             hashlib.file_digest(file, lambda: content)
-    digest = content.hexdigest()
-    if expected is not None and digest != expected.lower():
+    return content.hexdigest()
+
+
+def check_sha256(path: Path, expected: str) -> None:
+    """Raise UserError where the SHA-256 of `path` is not the one expected."""
+    digest = sha256_of(path)
+    if digest != expected.lower():
         raise UserError(
             f"params.yaml: fetch.sha256 is {expected}, but the content has {digest}; correct the key, set it to null, "
             "or get the right file"
         )
-    return digest

@@ -34,8 +34,8 @@ Batches = Iterator[tuple[pa.RecordBatch, pa.RecordBatch]]
 def read(shards: Sequence[Path], limits: reviews.ParseGzipParams, scratch: Path) -> Generator[Batches, None, None]:
     """Yield the batches of each shard, in order, as `reviews.read` does; take them before the next shard's.
 
-    What the processes have read and nobody has taken, of a bounded number of shards, lies in the folder `scratch`. One
-    process needs no file: it is this one.
+    Several processes write what they have read to the folder `scratch`, which is made; a bounded number of shards waits
+    there. One process needs no file: it is this one.
 
     Raises:
         UserError: a shard is not intact, as `reviews.read` has it, or a process was killed.
@@ -46,6 +46,7 @@ def read(shards: Sequence[Path], limits: reviews.ParseGzipParams, scratch: Path)
     if num_processes == 1:
         yield from (reviews.read(shard, limits) for shard in shards)
         return
+    scratch.mkdir()
     try:
         with _processes(num_processes) as pool:
             started = (pool.submit(_store, shard, limits, scratch / shard.name) for shard in shards)

@@ -26,7 +26,7 @@ class SparkParams(msgspec.Struct, frozen=True):
 
 @contextmanager
 def session(master: str, key: str, scratch: Path) -> Iterator["SparkSession"]:
-    """Yield a session of the Spark at `master`, which the param `key` asks for.
+    """Yield a session of the Spark at `master`, which the param `key` asks for; the folder `scratch` is made.
 
     Raises:
         UserError: PySpark or Java is missing, or no session can be had.
@@ -39,6 +39,7 @@ def session(master: str, key: str, scratch: Path) -> Iterator["SparkSession"]:
             f"params.yaml: {key} is spark, but PySpark is not installed; "
             "`pip install -c constraints.txt -e '.[spark]'`, or set the key to its default"
         ) from None
+    scratch.mkdir(exist_ok=True)
     builder = SparkSession.builder.appName(key)
     if master.startswith("sc://"):
         builder = builder.remote(master)
