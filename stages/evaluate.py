@@ -75,6 +75,7 @@ def main() -> None:
         "item_transitions": scorers.by_transitions(training_set),
     }
     progress = tqdm(by_name.items(), desc="evaluate", unit=" rankings", disable=None if share.is_first else True)
+    outputs.make_folders(METRICS, RANKS, CARD)
     with launch.connected(share, where):
         ranks = {name: ranking.rank(held_out, scorer, share, where) for name, scorer in progress}
     if not share.is_first:

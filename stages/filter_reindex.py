@@ -78,7 +78,8 @@ def main() -> None:
     spark_params = params.load("spark", spark.SparkParams)
     folder = params.load("storage", storage.StorageParams).url
     errors.require(REVIEWS)
-    inputs.check_parquet(REVIEWS, COLUMNS)
+    inputs.check_parquet(REVIEWS, COLUMNS)  # DuckDB and Spark check no digest
+    outputs.make_folders(USERS, RATINGS_PER_READER)
     with inputs.reading(REVIEWS), started(section, spark_params) as engine:
         write_tables(section, engine, folder)
 

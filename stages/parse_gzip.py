@@ -89,6 +89,7 @@ def main() -> None:
     spark_params = params.load("spark", spark.SparkParams)
     folder = params.load("storage", storage.StorageParams).url
     errors.require(RAW)
+    outputs.make_folders(REVIEWS, REJECTED)
     with outputs.whole(REVIEWS) as good, outputs.whole(REJECTED) as bad, reader(section, spark_params) as read:
         parse(RAW, good, bad, section, read, folder)
 

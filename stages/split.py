@@ -37,6 +37,7 @@ def main() -> None:
     errors.require(REVIEWS, REJECTED, USERS, BOOKS, INTERACTIONS)
     split = holdout.split(*interactions_file.read(INTERACTIONS, USERS, BOOKS), section, evaluation)
     counts = count(split)
+    outputs.make_folders(TRAIN, METRICS)
     with (
         outputs.whole(TRAIN) as train,
         outputs.whole(VALIDATION) as validation,

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -136,7 +135,10 @@ def resume(state: training.TrainingState, checkpoint_file: Path, share: Share) -
 
     """
     others = [path for path in sorted(CHECKPOINTS.glob("*")) if path != checkpoint_file]
-    notes = [f"{path}: ignored, it is of other params, inputs or code" for path in others]
+    notes = [
+        f"{path}: ignored, it is of other params, inputs or code; remove it once nothing goes on from it"
+        for path in others
+    ]
     if checkpoint_file.is_file():
         is_intact = checkpoint.restore(checkpoint_file, state)
         found = f"going on after step {len(state.losses)}" if is_intact else "ignored, it is damaged"
@@ -186,7 +188,8 @@ def write_outputs(state: training.TrainingState, config: model.Config, keep: str
         state.model.load_state_dict(state.best)
     with outputs.whole(WEIGHTS) as weights:
         model.save(weights, state.model)
-    outputs.write_json(CONFIG, config)
+    with outputs.whole(CONFIG) as sizes:
+        model.save_config(sizes, config)
     metrics = {
         "loss": training.mean_loss(state, epoch, len(state.losses) // len(state.curve)),
         "kept_epoch": epoch,
@@ -225,12 +228,14 @@ def train_and_write() -> None:
     state = training.start(train, section, sasrec, where)
     # A checkpoint holds nothing of how many processes wrote it: any number goes on from it.
     key = checkpoint.key([sasrec, msgspec.structs.replace(section, processes=1)], [TRAIN, VALIDATION], where)
+    checkpoint_file = CHECKPOINTS / key
+    outputs.make_folders(checkpoint_file, WEIGHTS, METRICS, LOSS)
     with launch.connected(share, where):
-        train_epochs(state, train, validation, CHECKPOINTS / key, share)
+        train_epochs(state, train, validation, checkpoint_file, share)
     if share.is_first:
         write_outputs(state, model.Config(train.num_books, sasrec), section.keep)
         outputs.write_json(ENVIRONMENT, device.environment(where))
-        shutil.rmtree(CHECKPOINTS)
+        checkpoint.remove(checkpoint_file)
 
 
 def main() -> None:

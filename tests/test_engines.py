@@ -32,6 +32,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def write_reviews(*batches: pa.RecordBatch) -> None:
+    outputs.make_folders(filter_reindex.REVIEWS, filter_reindex.USERS, filter_reindex.RATINGS_PER_READER)
     with outputs.whole(filter_reindex.REVIEWS) as partial, outputs.parquet(partial, reviews.REVIEWS) as rows:
         for batch in batches:
             rows.write(batch)
@@ -133,6 +134,6 @@ def test_what_exceeds_the_memory_limit_goes_to_the_scratch_folder_and_the_rows_a
             engine.reviews.get_backend().raw_sql("SET threads TO 1")  # each takes some memory
             rows = engine.batches(engine.reviews.order_by("book_id", "timestamp", "position"))
             first = rows.read_next_batch()
-            assert bool(list(scratch.iterdir())) == (limit is not None)
+            assert scratch.exists() == (limit is not None)
             found.append(pa.Table.from_batches([first, *rows]))
     assert found[0].equals(found[1])

@@ -92,7 +92,6 @@ def test_a_damaged_shard_is_named_and_nothing_is_written(folder: Path) -> None:
 
 def test_a_killed_process_is_an_error_that_names_the_param(folder: Path) -> None:
     paths = [Path(path) for path in write_shards(folder)]
-    (folder / "scratch").mkdir()
     read = parallel.read(paths, parse_gzip_params(num_processes=2), folder / "scratch")
     next(read)
     for process in multiprocessing.active_children():

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 from safetensors.numpy import save
 
-from sasrec import inputs, negatives
+from sasrec import digests, inputs, negatives
 from sasrec.errors import UserError
 from sasrec.params import Count, Seed
 from sasrec.sequences import Sequences, without_last
@@ -251,7 +251,7 @@ def save_training_set(path: Path, train: TrainingSet) -> None:
         "num_readers": np.array(train.num_readers),
         "num_books": np.array(train.num_books),
     }
-    path.write_bytes(save(tensors))  # save_file writes to a file of another name, which a killed run would leave
+    _write(path, tensors)
 
 
 def load_training_set(path: Path) -> TrainingSet:
@@ -280,7 +280,7 @@ def save_held_out(path: Path, held_out: HeldOut) -> None:
         "true_books": held_out.true_books,
         "negatives": held_out.negatives,
     }
-    path.write_bytes(save(tensors))
+    _write(path, tensors)
 
 
 def load_held_out(path: Path, train: TrainingSet) -> HeldOut:
@@ -304,6 +304,11 @@ def load_held_out(path: Path, train: TrainingSet) -> HeldOut:
         if (drawn == true_books[:, None]).any():
             raise ValueError("a true book is among its negatives")
     return HeldOut(users, histories, true_books, drawn)
+
+
+def _write(path: Path, tensors: dict[str, np.ndarray]) -> None:
+    # Not save_file: it writes to a file of another name, which a killed run would leave.
+    path.write_bytes(digests.fill(save(tensors, metadata=digests.METADATA)))
 
 
 def _check_histories(histories: Sequences, num_books: int) -> None:

@@ -1,28 +1,26 @@
 """Reads what an earlier stage wrote, and names the file where it is damaged.
 
-Parquet pages carry a checksum, so that any flipped bit in a column is found. Safetensors and JSON carry none: a stage
-checks what must hold of their content, and does not see a damage that leaves it possible. What guards against that is
-the digest of every output in dvc.lock: `dvc status` names each file that is not what its stage wrote. But DVC does not
-hash a write-protected file of its cache, and a file of the workspace is a link to it: damage in place is in both, and
-`dvc repro` and `dvc checkout` put it back. A cache that is not write-protected is hashed, and what is damaged in it is
-made again; hence the remedy.
+Tables, tensors and the model hold a digest of their content (`digests`), which is checked before anything is used. A
+stage also checks what must hold between files, so that it finds one of another run. DVC hashes no write-protected file
+of its cache, and a file of the workspace is a link to it: so `dvc status` does not see damage in place, and `dvc repro`
+puts it back. `make heal` (checks/heal.py) hashes all of them; hence the remedy.
 """
 
 import io
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from safetensors.numpy import load_file
+from safetensors.numpy import load
 
-from sasrec import storage
+from sasrec import digests, storage
 from sasrec.errors import UserError
-from sasrec.outputs import ROWS_PER_GROUP
 
-REMEDY = "if it is damaged or of another run, `chmod -R u+w .dvc/cache && dvc repro` makes it again"
+REMEDY = "if it is damaged or of another run, `make heal` makes it again"
 
 
 @contextmanager
@@ -41,42 +39,49 @@ def reading(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Path | io.RawIOBase]:
-    """Yield what pyarrow reads: `path`, or the file elsewhere to which `path` is a pointer."""
+def opened(path: Path) -> Iterator[io.RawIOBase | IO[bytes]]:
+    """Yield the file at `path`, or the one elsewhere to which `path` is a pointer."""
     pointer = storage.pointer(path)
-    if pointer is None:
-        yield path
-    else:
-        with storage.opened(pointer) as file:
-            yield file
+    with path.open("rb") if pointer is None else storage.opened(pointer) as file:
+        yield file
+
+
+@contextmanager
+def opened_parquet(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetFile]:
+    """Yield the table at `path`, here or elsewhere, once all of it was read and is what was written.
+
+    Raises:
+        UserError: the file is damaged, or a column of `schema` is missing or of another type.
+
+    """
+    with reading(path), opened(path) as file:
+        digests.check_parquet(file)
+        with pq.ParquetFile(file) as table:
+            found = pa.schema([table.schema_arrow.field(name) for name in schema.names])
+            if found != schema:
+                raise ValueError(f"its columns are {_shown(found)}, not {_shown(schema)}")
+            _num_rows(table.metadata)
+            yield table
 
 
 def read_parquet(path: Path, schema: pa.Schema) -> pa.Table:
-    """Return the columns that `schema` names, every page's checksum verified.
+    """Return the columns that `schema` names.
 
     Raises:
         UserError: the file is damaged, or a column is missing or of another type.
 
     """
-    with reading(path), opened(path) as source, pq.ParquetFile(source, page_checksum_verification=True) as file:
-        _require_columns(file.schema_arrow, schema)
-        return file.read(columns=schema.names)  # pq.read_table would import pandas
+    with opened_parquet(path, schema) as file:
+        table = file.read(columns=schema.names)  # pq.read_table would import pandas
+        if len(table) != file.metadata.num_rows:
+            raise ValueError(f"it holds {len(table)} rows, but its footer says {file.metadata.num_rows}")
+        return table
 
 
 def check_parquet(path: Path, schema: pa.Schema) -> None:
-    """Read the columns that `schema` names and keep nothing: DuckDB verifies no checksum.
-
-    Raises:
-        UserError: the file is damaged, or a column is missing or of another type.
-
-    """
-    texts = [field.name for field in schema if field.type == pa.string()]
-    with reading(path), opened(path) as source:
-        _require_columns(pq.read_schema(source), schema)
-        # As a dictionary a text that is repeated is not copied; nor is a row group cut into several batches.
-        with pq.ParquetFile(source, page_checksum_verification=True, read_dictionary=texts) as file:
-            for _batch in file.iter_batches(ROWS_PER_GROUP, columns=schema.names):
-                pass
+    """Raise UserError where the file is damaged, or a column that `schema` names is missing or of another type."""
+    with opened_parquet(path, schema):
+        pass
 
 
 def as_numpy(column: pa.ChunkedArray) -> np.ndarray:
@@ -88,9 +93,12 @@ def as_numpy(column: pa.ChunkedArray) -> np.ndarray:
 
 
 def num_rows(path: Path) -> int:
-    """Return the number of rows of a Parquet file; raise UserError where it is damaged."""
-    with reading(path), opened(path) as source:
-        return pq.read_metadata(source).num_rows
+    """Return the number of rows of a Parquet file by its footer, and raise UserError where that contradicts itself.
+
+    The rest of the file, which may be large and elsewhere, is not read.
+    """
+    with reading(path), opened(path) as file:
+        return _num_rows(pq.read_metadata(file))
 
 
 def read_tensors(path: Path, expected: Mapping[str, str]) -> dict[str, np.ndarray]:
@@ -103,17 +111,20 @@ def read_tensors(path: Path, expected: Mapping[str, str]) -> dict[str, np.ndarra
 
     """
     with reading(path):
-        tensors = load_file(path)
+        content = path.read_bytes()
+        digests.check(content)
+        tensors = load(content)
         found = {name: f"{tensor.dtype} {tensor.ndim}" for name, tensor in tensors.items()}
         if found != expected:
             raise ValueError(f"its tensors are {found}, not {dict(expected)}")
         return tensors
 
 
-def _require_columns(of_file: pa.Schema, schema: pa.Schema) -> None:
-    found = pa.schema([of_file.field(name) for name in schema.names])
-    if found != schema:
-        raise ValueError(f"its columns are {_shown(found)}, not {_shown(schema)}")
+def _num_rows(footer: pq.FileMetaData) -> int:
+    of_groups = sum(footer.row_group(number).num_rows for number in range(footer.num_row_groups))
+    if of_groups != footer.num_rows:
+        raise ValueError(f"its footer says {footer.num_rows} rows, but {of_groups} in its row groups")
+    return footer.num_rows
 
 
 def _shown(schema: pa.Schema) -> str:

@@ -8,12 +8,12 @@ from typing import Annotated, NamedTuple, cast
 
 import msgspec
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load as from_bytes
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sasrec import inputs, products
+from sasrec import digests, inputs, products
 from sasrec.params import Count
 
 LAYER_NORM_EPS = 1e-6
@@ -273,7 +273,8 @@ def build(params: SasrecParams, num_books: int, generator: torch.Generator) -> S
 
 def save(path: Path, model: Sasrec) -> None:
     """Write the weights as safetensors, on the CPU, whatever device trained them."""
-    path.write_bytes(to_bytes({name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}))
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
+    path.write_bytes(digests.fill(to_bytes(tensors, metadata=digests.METADATA)))
 
 
 def load(path: Path, config: Config) -> Sasrec:
@@ -285,17 +286,27 @@ def load(path: Path, config: Config) -> Sasrec:
     """
     model = _empty(config.sasrec, config.num_books)
     with inputs.reading(path):
-        weights = load_file(path)
+        content = path.read_bytes()
+        digests.check(content)
+        weights = from_bytes(content)
         model.load_state_dict(weights, assign=True)
         if not all(tensor.dtype == torch.float32 and torch.isfinite(tensor).all() for tensor in weights.values()):
             raise ValueError("a weight is not float32 or not finite")
     return model
 
 
+def save_config(path: Path, config: Config) -> None:
+    """Write what the weights need, with its digest, as JSON."""
+    content = msgspec.json.encode(msgspec.to_builtins(config) | digests.METADATA)
+    path.write_bytes(digests.fill(msgspec.json.format(content, indent=2) + b"\n"))
+
+
 def load_config(path: Path) -> Config:
-    """Return the config of a trained model; raise UserError where the file is damaged."""
+    """Return what `save_config` wrote; raise UserError where the file is damaged."""
     with inputs.reading(path):
-        return msgspec.json.decode(path.read_bytes(), type=Config)
+        content = path.read_bytes()
+        digests.check(content)
+        return msgspec.json.decode(content, type=Config)
 
 
 def _empty(params: SasrecParams, num_books: int) -> Sasrec:

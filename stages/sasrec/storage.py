@@ -5,7 +5,6 @@ Where the disk is too small for a file, a pointer stands in its place: a little 
 
 import contextlib
 import errno
-import hashlib
 import io
 import shutil
 import uuid
@@ -18,10 +17,10 @@ import msgspec
 from tqdm import tqdm
 
 from sasrec import progress
+from sasrec.digests import ParquetSink
 from sasrec.errors import UserError
 
 if TYPE_CHECKING:
-    from _typeshed import ReadableBuffer
     from fsspec import AbstractFileSystem
 
 BLOCK_BYTES = 1 << 22
@@ -140,35 +139,36 @@ def reading(path: Path, label: str) -> Iterator[io.RawIOBase]:
 
 
 @contextmanager
-def sink(path: Path, folder: str | None) -> Iterator[Path | io.RawIOBase]:
-    """Yield what to write to: `path`, or with the URL of a `folder` a file there, and a pointer comes to `path`.
+def sink(path: Path, folder: str | None) -> Iterator[ParquetSink]:
+    """Yield what to write a Parquet file to: at `path`, or in the `folder` of a URL, and a pointer comes to `path`.
 
-    The file's name is its digest; it has it once it is whole. What a killed run leaves is in `unfinished` there.
+    The file's name there is its digest; it has it once it is whole. What a killed run leaves is in `unfinished` there.
 
     Raises:
         UserError: the storage cannot be used.
 
     """
     if folder is None:
-        yield path
+        with path.open("wb") as file:
+            yield ParquetSink(file)
         return
     with _using(folder):
         storage, root = at(folder)
         unfinished = f"{root}/unfinished/{uuid.uuid4().hex}"
-        file = storage.open(unfinished, "wb")
-    hashed = _Hashed(file)
+        remote = storage.open(unfinished, "wb")
+    written = ParquetSink(remote)
     try:
-        yield hashed
+        yield written
         with _using(folder):
-            file.close()
-            name = f"{hashed.digest.hexdigest()}{path.suffixes[0]}"
+            remote.close()
+            name = f"{written.digest}.parquet"
             storage.mv(unfinished, f"{root}/{name}")
     except BaseException:
-        for tidy in (file.close, lambda: storage.rm(unfinished)):
+        for tidy in (remote.close, lambda: storage.rm(unfinished)):
             with contextlib.suppress(Exception):
                 tidy()
         raise
-    _write(path, Pointer(f"{folder.rstrip('/')}/{name}", hashed.num_bytes, None))
+    _write(path, Pointer(f"{folder.rstrip('/')}/{name}", written.num_bytes, None))
 
 
 def at(url: str) -> "tuple[AbstractFileSystem, str]":
@@ -176,26 +176,6 @@ def at(url: str) -> "tuple[AbstractFileSystem, str]":
     from fsspec.core import url_to_fs  # half a second, which local files need not wait for
 
     return url_to_fs(url)
-
-
-class _Hashed(io.RawIOBase):
-    """Counts and digests what is written to a file."""
-
-    def __init__(self, file: io.RawIOBase) -> None:
-        self.digest = hashlib.sha256()
-        self.num_bytes = 0
-        self._file = file
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, block: "ReadableBuffer", /) -> int:
-        self.digest.update(block)
-        self.num_bytes += memoryview(block).nbytes
-        return self._file.write(block) or 0
-
-    def tell(self) -> int:
-        return self.num_bytes
 
 
 def _version(storage: "AbstractFileSystem", path: str) -> str:
