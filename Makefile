@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 FAULTS ?= 20
+FLIPS ?= 200
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 # What the README compares. DATA is a .json.gz dump; without it, the source that params.yaml names.
@@ -53,6 +54,9 @@ test-spark: $(VENV)/spark  ## run the tests of the engines on Spark, too; needs 
 fuzz: $(VENV)/installed  ## try a hundred thousand made-up lines on the parser, others each time; takes some minutes
 	FUZZ_LINES=100000 python -m pytest -q -s tests/test_fuzz.py
 
+heal: $(VENV)/installed  ## remove what is damaged in DVC's cache, and make it again
+	python checks/heal.py
+
 verify: $(VENV)/installed  ## check that a clone of HEAD gives what dvc.lock says, twice
 	python checks/verify.py
 
@@ -68,8 +72,8 @@ growth: $(VENV)/installed  ## measure the data stages at 1, 3 and 10 times Goodr
 profile: $(VENV)/installed  ## show where a training step's time goes, by operator
 	python benchmarks/profile_step.py
 
-faults: $(VENV)/installed  ## kill every stage at many moments, fill its disk, and count damaged outputs; takes ten minutes
-	FAULTS=$(FAULTS) python -m pytest -q -s -o timeout=0 tests/test_faults.py
+faults: $(VENV)/installed  ## kill every stage at many moments, fill its disk, flip bits of all it wrote; takes ten minutes
+	FAULTS=$(FAULTS) FLIPS=$(FLIPS) python -m pytest -q -s -o timeout=0 tests/test_faults.py tests/test_damage.py
 
 lint: $(VENV)/installed  ## check the style and the types
 	ruff check . && ruff format --check . && mypy
@@ -94,5 +98,13 @@ constraints:  ## pin the newest versions that pyproject.toml admits; needs uv
 	{ sed -n '/^#/p' constraints.txt; uv pip compile --quiet --universal --upgrade --python-version 3.11 --all-extras --no-annotate --no-header --no-emit-index-url pyproject.toml; } > constraints.new
 	mv constraints.new constraints.txt
 
+# What the stages write and git does not keep, by name: what else is in these folders is its owner's.
+WRITTEN := data/interim/reviews.parquet data/interim/rejected.parquet \
+  $(addprefix data/processed/,users.parquet books.parquet interactions.parquet) \
+  $(addprefix data/split/,train.safetensors validation.safetensors evaluation.safetensors) \
+  $(addprefix models/,sasrec.safetensors sasrec.json sasrec.onnx environment.json)
+
 clean:  ## remove the environment and what the stages wrote; DVC's cache stays
-	rm -rf $(VENV) data/raw data/interim data/processed data/split models/environment.json models/sasrec.*
+	test ! -e .venv/installed || rm -rf .venv
+	rm -rf data/raw/reviews.json.gz  # a folder where the dump is in several files
+	rm -f $(WRITTEN)
