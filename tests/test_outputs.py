@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import FrameType
+from unittest import mock
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -98,6 +99,15 @@ with outputs.whole(Path({str(tmp_path / "file.txt")!r})) as partial:
     environment = os.environ | {"PYTHONPATH": str(ROOT / "stages")}
     assert subprocess.run([sys.executable, "-c", code], env=environment).returncode == -signal.SIGKILL
     assert list(tmp_path.iterdir()) == []
+
+
+def test_where_a_file_without_a_name_cannot_get_one_it_is_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "link", mock.Mock(side_effect=PermissionError))
+    outputs.write_json(tmp_path / "file.txt", 1)
+    assert (tmp_path / "file.txt").read_text() == "1\n"
+    assert list(tmp_path.iterdir()) == [tmp_path / "file.txt"]
 
 
 def test_where_no_file_is_without_a_name_the_partial_one_has_that_of_the_process(

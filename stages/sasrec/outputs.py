@@ -57,8 +57,7 @@ def whole(path: Path) -> Iterator[Path]:
                 else:
                     yield Path(f"/proc/self/fd/{descriptor}")
                     os.fsync(descriptor)
-                    # With a folder's descriptor, which an absolute path makes no use of, os.link follows the link.
-                    os.link(f"/proc/self/fd/{descriptor}", partial, src_dir_fd=descriptor)
+                    _give_name(descriptor, partial)
             partial.replace(path)
             _flush_to_disk(path.parent)  # the new name
         finally:
@@ -129,6 +128,17 @@ def _unnamed(folder: Path) -> Iterator[int | None]:
         yield descriptor if Path(f"/proc/self/fd/{descriptor}").exists() else None
     finally:
         os.close(descriptor)
+
+
+def _give_name(descriptor: int, path: Path) -> None:
+    """Make `path` the name of an open file without one."""
+    source = f"/proc/self/fd/{descriptor}"
+    try:
+        # With a folder's descriptor, of which an absolute path makes no use, os.link follows the symbolic link.
+        os.link(source, path, src_dir_fd=descriptor)
+    except OSError:  # a system that makes files without a name, and then gives them none
+        shutil.copyfile(source, path)
+        _flush_to_disk(path)
 
 
 @contextmanager
