@@ -29,6 +29,10 @@ class FetchParams(msgspec.Struct, frozen=True):
     def __post_init__(self) -> None:
         if self.source == "file" and not self.file:
             raise ValueError("fetch.source is file, but fetch.file is null; set it to the path of a .json.gz dump")
+        # No pattern: msgspec 0.22 reads memory that is not its own where a union has one beside a list.
+        for name in [self.file] if isinstance(self.file, str) else self.file or []:
+            if storage.is_url(name) and not storage.is_readable(name):
+                raise ValueError(f"fetch.file is {name!r}: give a path, or a URL, {storage.FILE_RULE}")
 
 
 def fetch(section: FetchParams, destination: Path, bring: Bring) -> None:

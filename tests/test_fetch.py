@@ -2,7 +2,10 @@
 
 import gzip
 import hashlib
+import os
 import random
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +15,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from conftest import ROOT
 
 import fetch
 from sasrec import download
@@ -162,6 +166,33 @@ def test_a_dropped_download_goes_on_where_it_stopped(folder: Path, serve: Callab
     assert (folder / "dump.json.gz").read_bytes() == DUMP
     assert [entry.split("=")[0] for entry in log] == ["dump all", "dump bytes"]
     assert int(log[1].strip("-").split("=")[1]) > len(DUMP) // 4
+
+
+def test_the_password_of_a_mirror_comes_from_netrc(
+    folder: Path, serve: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def of_a_user(handler: BaseHTTPRequestHandler) -> None:
+        given = handler.headers.get("Authorization")
+        (whole if given == "Basic dXNlcjpwYXNzd29yZA==" else gone)(handler)
+
+    address, _log = serve(dump=[of_a_user])
+    (folder / "netrc").write_text("machine 127.0.0.1 login user password password\n")
+    monkeypatch.setenv("NETRC", str(folder / "netrc"))
+    download.download([f"{address}/dump"], folder / "dump.json.gz", folder / "unfinished")
+    assert (folder / "dump.json.gz").read_bytes() == DUMP
+
+
+def test_the_header_of_a_dump_at_a_url_comes_from_the_environment(folder: Path, serve: Callable) -> None:
+    def of_a_user(handler: BaseHTTPRequestHandler) -> None:
+        is_known = handler.headers.get("Authorization") == "Bearer abc"
+        send(handler, small, Accept_Ranges="none") if is_known else gone(handler)
+
+    address, _log = serve(dump=[of_a_user])
+    ask = "import pathlib, sys; from sasrec import storage; storage.copy(sys.argv[1], pathlib.Path('dump.json.gz'))"
+    small = DUMP[:1000]
+    given = {"PYTHONPATH": str(ROOT / "stages"), "FSSPEC_HTTP": '{"headers": {"Authorization": "Bearer abc"}}'}
+    subprocess.run([sys.executable, "-c", ask, f"{address}/dump"], cwd=folder, env=os.environ | given, check=True)
+    assert (folder / "dump.json.gz").read_bytes() == small
 
 
 def test_a_download_that_an_earlier_run_began_is_resumed(

@@ -2,6 +2,7 @@ import math
 from pathlib import Path
 from typing import Annotated, Literal
 
+import fsspec
 import msgspec
 import pytest
 from conftest import ROOT, set_params
@@ -76,7 +77,18 @@ COMMITTED = YAML(typ="safe").load(ROOT / "params.yaml")
 
 REFUSED: dict[str, list[object]] = {
     "fetch.source": ["files", None, True],
-    "fetch.file": [5, [], [5], {"a.json.gz": 1}],
+    "fetch.file": [
+        *[
+            5,
+            [],
+            [5],
+            {"a.json.gz": 1},
+            "file:///etc/a.json.gz",
+            "nosuch://books/a.json.gz",
+            ["a.json.gz", "memory://a"],
+        ],
+        *["dir://.::file:///etc/a.json.gz", "s3://books/a::file:///etc/a.json.gz", "simplecache::s3://books/a.json.gz"],
+    ],
     "fetch.gdrive_id": ["../id", "a b", "", None],
     "fetch.mirror_url": ["ftp://mirror/dump", "file:///dump", "/dump", "https://", None],
     "fetch.sha256": ["abc", "g" * 64, 0],
@@ -92,7 +104,16 @@ REFUSED: dict[str, list[object]] = {
     "filter_reindex.engine": ["polars", None],
     "filter_reindex.memory_limit": [4, "4", "0GB", "80%", "4GB;"],
     "spark.master": ["", "localhost", "http://host", None],
-    "storage.url": ["", "s3:", "bucket/prefix", "file:///etc", "local:///etc", "simplecache::file:///etc", 3],
+    "storage.url": [
+        *["", "s3:", "bucket/prefix", "file:///etc", "local:///etc", "simplecache::file:///etc", 3],
+        *[
+            "dir://.::file:///etc",
+            "memory://tables",
+            "s3://books::file:///etc",
+            "https://host/tables",
+            "s3://b\nfile:///",
+        ],
+    ],
     "split.protocol": ["random", None],
     "split.cutoff": ["31.12.2016", "2016-13-01", 2016],
     "split.seed": [-1, 0.5, None],
@@ -166,6 +187,88 @@ def test_a_misspelt_key_is_named_with_the_right_one(tmp_path: Path, key: str) ->
     section, name = key.split(".")
     with pytest.raises(UserError, match=rf"params.yaml:\d+: unknown key {key}x; did you mean {key}\?"):
         load_with(tmp_path, f"{section}.{name}x", 1)
+
+
+LOCAL = ["arrow_hdfs", "asyncwrapper", "cached", "dir", "file", "generic", "local", "memory", "reference", "tar", "zip"]
+
+
+@pytest.mark.parametrize("scheme", LOCAL)
+@pytest.mark.parametrize("key", ["fetch.file", "storage.url"])
+def test_a_scheme_of_fsspec_that_may_be_of_this_machine_is_refused(tmp_path: Path, key: str, scheme: str) -> None:
+    assert scheme in fsspec.available_protocols()
+    with pytest.raises(UserError, match=f"{key} is '{scheme}://a': give .* s3://"):
+        load_with(tmp_path, key, f"{scheme}://a")
+
+
+SECRET = "hUnter2"
+WITH_CREDENTIALS = [
+    f"https://user:{SECRET}@host/a.json.gz",
+    f"https://{SECRET}@host/a.json.gz",
+    f"sftp://user:{SECRET}@host:22/a.json.gz",
+    f"sftp://user%3A{SECRET}@host/a.json.gz",
+    f"smb://user:{SECRET}@host/a.json.gz",
+    f"s3://AKIA5:{SECRET}/with/slashes@bucket/a.json.gz",
+    f"https://bucket.s3.amazonaws.com/a.json.gz?X-Amz-Expires=60&X-Amz-Signature={SECRET}",
+    f"https://bucket.s3.amazonaws.com/a.json.gz?AWSAccessKeyId=AKIA5&Signature={SECRET}&Expires=60",
+    f"https://storage.googleapis.com/bucket/a.json.gz?X-Goog-Signature={SECRET}",
+    f"https://account.blob.core.windows.net/a.json.gz?sv=2022-11-02&sp=r&sig={SECRET}",
+    f"https://host/a.json.gz?token={SECRET}",
+    f"https://host/a.json.gz?page=1&API_KEY={SECRET}",
+    f"https://host/a.json.gz#access_token={SECRET}",
+    f"nosuch://user:{SECRET}@host",
+]
+
+
+@pytest.mark.parametrize("url", WITH_CREDENTIALS)
+@pytest.mark.parametrize("key", ["fetch.file", "fetch.mirror_url", "storage.url", "spark.master"])
+def test_credentials_in_a_url_are_refused_and_not_shown(tmp_path: Path, key: str, url: str) -> None:
+    for value in (url, ["a.json.gz", url], {"url": url}):
+        with pytest.raises(
+            UserError, match=rf"params.yaml:\d+: {key} has credentials in a URL.*environment"
+        ) as refused:
+            load_with(tmp_path, key, value)
+        assert SECRET not in str(refused.value)
+
+
+def test_no_message_about_a_key_that_comes_twice_shows_its_credentials(tmp_path: Path) -> None:
+    url = f"  file: s3://user:{SECRET}@bucket/a.json.gz\n"
+    (tmp_path / "params.yaml").write_text(f"fetch:\n{url}{url}")
+    with pytest.raises(UserError, match=r'params.yaml:\d: not valid YAML: found duplicate key "file"') as refused:
+        params.load("fetch", FetchParams, tmp_path / "params.yaml")
+    assert SECRET not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "abfs://container@account.dfs.core.windows.net/part-?.json.gz",
+        "sftp://user@host:22/a:b@c.json.gz",
+        "sftp://[2001:db8:1:2:3:4:5:6]/a@b.json.gz",
+        "hdfs://host:8020/a@b.json.gz",
+        "s3://arn:aws:s3:us-west-2:123456789012:accesspoint/books/a@b.json.gz",
+        "s3://books/dumps-?/key=5/*.json.gz",
+        "https://host:8080/@author/a.json.gz?id=5&author=b@c&design=2&keyword=3",
+    ],
+)
+def test_a_url_without_credentials_is_taken(tmp_path: Path, url: str) -> None:
+    assert load_with(tmp_path, "fetch.file", url).file == url
+    assert load_with(tmp_path, "fetch.file", ["a.json.gz", url]).file == ["a.json.gz", url]
+
+
+@pytest.mark.parametrize("unseen", ["\n", "\x1b", "\x7f", "\x9b", "\u061c", "\u200e", "\u202e", "\u2028", "\u2067"])
+@pytest.mark.parametrize("key", ["fetch.file", "fetch.mirror_url", "storage.url", "spark.master", "train.loss"])
+def test_a_character_that_is_not_seen_is_refused_and_shown_as_its_escape(tmp_path: Path, key: str, unseen: str) -> None:
+    with pytest.raises(UserError) as refused:
+        load_with(tmp_path, key, f"s3://a{unseen}b")
+    escape = unseen.encode("unicode_escape").decode()
+    assert f"{key} is 's3://a{escape}b', which has a character that is not seen" in str(refused.value)
+
+
+def test_letters_of_any_script_are_taken(tmp_path: Path) -> None:
+    name = (
+        "a/\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645 ü 👩\u200d💻.json.gz"  # joiners are part of their spelling
+    )
+    assert load_with(tmp_path, "fetch.file", name).file == name
 
 
 def test_a_misspelt_section_is_named(tmp_path: Path) -> None:

@@ -59,7 +59,6 @@ def test_here_and_elsewhere_may_be_in_one_list(s3: str, folder: Path) -> None:
         ("s3://books/none-*.json.gz", "no file matches"),
         ("s3://books/page.json.gz", "s3://books/page.json.gz: is not gzip"),
         ("gs://books/a.json.gz", "gs:// needs another package"),
-        ("nosuch://books/a.json.gz", "nosuch://books/a.json.gz: cannot be used"),
     ],
 )
 def test_what_cannot_be_read_is_named_in_one_line_and_leaves_nothing(
@@ -161,6 +160,36 @@ def test_what_cannot_be_combined_with_a_bucket_is_one_line(
     set_params(stays_elsewhere, **changes)
     done = runner(stays_elsewhere)("dvc", "repro", "filter_reindex", fails=True)
     assert f"error: {message}" in done.stderr
+
+
+def test_a_name_in_a_bucket_that_fsspec_would_take_for_two_urls_is_refused(s3: str, folder: Path) -> None:
+    boto3.client("s3").put_object(Bucket="books", Key="dumps/a::zip", Body=b"")
+    set_params(folder, fetch={"source": "file", "file": "s3://books/dumps/*"})
+    done = runner(folder)(*FETCH, fails=True)
+    assert done.stderr.startswith("error: s3://books/dumps/a::zip: no URL which begins with one of s3://")
+    assert list((folder / "data/raw").iterdir()) == []
+
+
+@pytest.mark.parametrize("url", ["file://{}", "local://{}", "dir://.::file://{}", "s3://books/a::file://{}"])
+def test_no_pointer_and_no_folder_is_of_this_machine(tmp_path: Path, url: str) -> None:
+    there = tmp_path / "elsewhere"
+    with pytest.raises(UserError, match="no URL which begins"), storage.sink(tmp_path / "x", url.format(there)) as file:
+        file.write(b"a table")
+    with pytest.raises(UserError, match="no URL which begins"):
+        storage.at(url.format(tmp_path / "x"))
+    assert not there.exists()
+
+
+def test_credentials_of_the_environment_are_taken(s3: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (expected,) = upload(folder, "a.json.gz")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    set_params(folder, fetch={"source": "file", "file": "s3://books/dumps/a.json.gz"})
+    assert "cannot be used" in runner(folder)(*FETCH, fails=True).stderr
+    monkeypatch.setenv("FSSPEC_S3_KEY", "test")
+    monkeypatch.setenv("FSSPEC_S3_SECRET", "test")
+    runner(folder)(*FETCH)
+    assert (folder / "data/raw/reviews.json.gz").read_bytes() == expected.read_bytes()
 
 
 def test_what_is_no_pointer_is_named(tmp_path: Path) -> None:

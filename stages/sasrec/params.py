@@ -1,6 +1,7 @@
 """Reads one section of params.yaml into the typed struct that the code using it declares."""
 
 import difflib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
@@ -8,6 +9,7 @@ import msgspec
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
+from sasrec import credentials, visible
 from sasrec.errors import UserError
 
 Section = TypeVar("Section", bound=msgspec.Struct)
@@ -47,29 +49,78 @@ def load(section: str, struct: type[Section], path: Path = Path("params.yaml")) 
             raise UserError(f"{place}: {section}.{key} is {_shown(values[key])}: {reason}") from None
     try:
         return msgspec.convert(values, struct)
-    except msgspec.ValidationError as error:
-        raise UserError(f"{path}: {error}") from None
+    except msgspec.ValidationError as error:  # what the struct itself says begins with a key
+        key = str(error).partition(" ")[0].removeprefix(f"{section}.")
+        raise UserError(f"{_place(path, section, key) if key in values else path}: {error}") from None
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Return the YAML file at `path`, its sections not checked; raise UserError where it is no mapping."""
+    """Return the YAML file at `path` as `parse` does; raise UserError where it is missing, too."""
     try:
-        document = YAML(typ="safe").load(path)
+        content = path.read_bytes()
     except FileNotFoundError:
         raise UserError(f"{path}: not found; run from the folder that holds dvc.yaml") from None
+    return parse(content, str(path))
+
+
+def parse(content: bytes, name: str) -> dict[str, Any]:
+    """Return the mapping of sections that the YAML `content` of the file `name` is; types and ranges are not checked.
+
+    Raises:
+        UserError: it is no mapping, or a value holds what no message, table or command may show.
+
+    """
+    try:
+        document = YAML(typ="safe").load(content)
     except MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise UserError(f"{path}:{line}: not valid YAML: {error.problem}") from None
+        problem = str(error.problem).partition(" with value ")[0]  # of a duplicate key, which may hold a password
+        raise UserError(f"{name}:{line}: not valid YAML: {problem}") from None
     except YAMLError as error:
-        raise UserError(f"{path}: not valid YAML: {error}") from None
+        raise UserError(f"{name}: not valid YAML: {error}") from None
     if not isinstance(document, dict):
-        raise UserError(f"{path}: not a mapping of sections to keys; restore it with git")
+        raise UserError(f"{name}: not a mapping of sections to keys; restore it with git")
+    for section, values in document.items():
+        for key, value in values.items() if isinstance(values, dict) else ():
+            reason = next(filter(None, map(_why_not_shown, _texts(value))), None)
+            if reason:
+                raise UserError(f"{name}:{_line(content, section, key)}: {section}.{key} {reason}")
     return document
 
 
+def _texts(value: object) -> Iterator[str]:
+    """Yield every text in `value`, which may be nested."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from (*_texts(key), *_texts(inner))
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _texts(inner)
+
+
+def _why_not_shown(text: str) -> str | None:
+    if credentials.are_in(text):
+        return (
+            "has credentials in a URL, which dvc.lock and the report would show; remove them there, and set them in "
+            "the environment, as docs/scaling.md says"
+        )
+    if visible.UNSEEN.search(text):
+        return (
+            f"is '{visible.text(text)}', which has a character that is not seen; remove it, or in the name of a dump "
+            "write ? in its place, which matches any character"
+        )
+    return None
+
+
+def _line(content: bytes, section: str, key: str) -> int:
+    line, _column = YAML().load(content)[section].lc.key(key)  # only the round-trip loader keeps line numbers
+    return line + 1
+
+
 def _place(path: Path, section: str, key: str) -> str:
-    line, _column = YAML().load(path)[section].lc.key(key)  # only the round-trip loader keeps line numbers
-    return f"{path}:{line + 1}"
+    return f"{path}:{_line(path.read_bytes(), section, key)}"
 
 
 def _shown(value: object) -> str:
@@ -77,7 +128,11 @@ def _shown(value: object) -> str:
 
 
 def _allowed(expected: object) -> str:
-    """Return the choices of a Literal, which msgspec's own message does not list."""
-    if get_origin(expected) is Literal:
-        return "choose one of " + ", ".join(map(str, get_args(expected)))
+    """Return what a field says of its values, or the choices of a Literal: msgspec's own message has neither."""
+    for kind in (expected, *get_args(expected)):
+        if get_origin(kind) is Literal:
+            return "choose one of " + ", ".join(map(str, get_args(kind)))
+        for said in getattr(kind, "__metadata__", ()):
+            if said.description:
+                return said.description
     return ""

@@ -6,6 +6,7 @@ Where the disk is too small for a file, a pointer stands in its place: a little 
 import contextlib
 import errno
 import io
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -24,14 +25,21 @@ if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
 BLOCK_BYTES = 1 << 22
-# Of fsspec's URLs those of files here are left out: a param must not make a stage write anywhere on this machine.
-ELSEWHERE = "^(?!file:|local:)[a-z][a-z0-9+.-]*://.+$"
+# Of fsspec's schemes those of storages over a network: a param must not make a stage write anywhere on this machine.
+WRITABLE = ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "oss", "oci", "hdfs", "webhdfs", "sftp", "ssh", "smb")
+READABLE = (*WRITABLE, "http", "https", "ftp", "hf")
+UNCHAINED = "^(?!.*::)"  # after :: fsspec takes another URL, of any scheme
+FOLDER = f"{UNCHAINED}({'|'.join(WRITABLE)})://.+$"
+FILE = f"{UNCHAINED}({'|'.join(READABLE)})://.+$"
+FOLDER_RULE = f"which begins with one of {'://, '.join(WRITABLE)}:// and has no ::"
+FILE_RULE = f"which begins with one of {'://, '.join(READABLE)}:// and has no ::"
+Folder = Annotated[str, msgspec.Meta(pattern=FOLDER, description=f"give the URL of a folder, {FOLDER_RULE}")]
 
 
 class StorageParams(msgspec.Struct, frozen=True):
     """Section `storage` of params.yaml."""
 
-    url: Annotated[str, msgspec.Meta(pattern=ELSEWHERE)] | None  # the folder of large files; None: they lie in data/
+    url: Folder | None  # the folder of large files; None: they lie in data/
 
 
 class Pointer(msgspec.Struct, frozen=True):
@@ -45,6 +53,11 @@ class Pointer(msgspec.Struct, frozen=True):
 def is_url(name: str) -> bool:
     """Return whether `name` is of a file elsewhere."""
     return "://" in name
+
+
+def is_readable(url: str) -> bool:
+    """Return whether `url` is of one file or folder of a storage over a network, which may be read."""
+    return re.search(FILE, url) is not None
 
 
 def matching(url: str) -> list[str]:
@@ -172,7 +185,14 @@ def sink(path: Path, folder: str | None) -> Iterator[ParquetSink]:
 
 
 def at(url: str) -> "tuple[AbstractFileSystem, str]":
-    """Return the file system of `url`, and its path there."""
+    """Return the file system of `url`, and its path there.
+
+    Raises:
+        UserError: it is of no storage over a network. A name that a glob finds, or a pointer, may be of any.
+
+    """
+    if not is_readable(url):
+        raise UserError(f"{url}: no URL {FILE_RULE}; give another one, or another name")
     from fsspec.core import url_to_fs  # half a second, which local files need not wait for
 
     return url_to_fs(url)
