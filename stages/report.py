@@ -15,13 +15,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from sasrec import device, errors, holdout, outputs, params, ranking, scorers, titles, vocabulary
+from sasrec import device, errors, holdout, outputs, overrides, params, ranking, scorers, titles, vocabulary
 from sasrec.recommender import Recommender
 
 TRAIN = Path("data/split/train.safetensors")
 EVALUATION = Path("data/split/evaluation.safetensors")
 BOOKS = Path("data/processed/books.parquet")
 MODELS = Path("models")
+PARAMS = Path("params.yaml")
 ENVIRONMENT = Path("models/environment.json")  # of no stage: absent where the model came from a cache
 METRICS = {name: Path(f"metrics/{name}.json") for name in ("data", "train", "eval")}
 CODE = ("stages", "dvc.yaml", "pyproject.toml", "constraints.txt")  # what a result depends on, beside the params
@@ -32,7 +33,7 @@ NUM_SHOWN = 5  # books of a reader's history, and recommended ones
 
 def output_of(*command: str) -> str:
     """Return what `command` prints; raise UserError with its last line where it fails."""
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)
     if done.returncode:
         last = (done.stderr.strip() or f"status {done.returncode}").splitlines()[-1]
         raise errors.UserError(f"`{' '.join(command[-3:])}` failed: {last}; mend that and run it again")
@@ -95,12 +96,24 @@ def examples(names: dict[str, str]) -> list[dict[str, Any]]:
 def origin() -> dict[str, Any]:
     """Return where the outputs come from: the revision, what differs from it, and what DVC finds out of date."""
     changed = output_of("git", "status", "--porcelain", *CODE).splitlines()
-    differing = of_dvc("params", "diff").get("params.yaml", {})
+    committed = output_of("git", "show", "HEAD:./params.yaml").encode()
+    differing = changed_params(params.parse(committed, "params.yaml of HEAD"), params.read(PARAMS))
     return {
         "revision": output_of("git", "rev-parse", "HEAD").strip(),
         "changed_code": [line[3:] for line in changed],
-        "changed_params": {key: values for key, values in differing.items() if values.get("old") != values.get("new")},
+        "changed_params": differing,
+        "overrides": overrides.words({key: values["new"] for key, values in differing.items()}),
         "out_of_date": list(of_dvc("status")),
+    }
+
+
+def changed_params(old: dict[str, Any], new: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return by its name, in the order of `new`, each param that `old` has not with the same value."""
+    return {
+        f"{section}.{key}": {"old": old.get(section, {}).get(key), "new": value}
+        for section, keys in new.items()
+        for key, value in keys.items()
+        if repr(old.get(section, {}).get(key, ...)) != repr(value)  # 1, 1.0 and true are equal, but not the same
     }
 
 
@@ -115,7 +128,7 @@ def render(content: dict[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["as_yaml"] = json.dumps  # JSON is YAML: null, true and "text", as in params.yaml
+    environment.filters["as_yaml"] = params.shown
     return environment.get_template(TEMPLATE.name).render(content)
 
 
@@ -140,7 +153,7 @@ def write_report() -> None:
     content = {
         **metrics,
         "measures": [name for name in metrics["eval"]["sasrec"]["sampled"] if not name.endswith("_half_width")],
-        "params": params.read(Path("params.yaml")),
+        "params": params.read(PARAMS),
         "origin": origin(),
         "plots": plots(),
         "examples": examples(titles.read(arguments.titles) if arguments.titles else {}),

@@ -46,6 +46,11 @@ def test_values_are_read_as_yaml_1_2_as_dvc_reads_them(tmp_path: Path) -> None:
         (("heat: 200", "heat: 200\n  heet: 3"), r"params.yaml:3: unknown key oven.heet; did you mean oven.heat\?"),
         (("  heat: 200\n", ""), r"key oven.heat is missing"),
         (("oven:", "stove:"), r"section oven is missing"),
+        (("  gain: 1e-5", "stove:"), r"section stove is missing: it has no keys"),
+        (
+            ("mode: fan", "mode: ???"),
+            r"params.yaml:3: oven.mode is \?\?\?, which `dvc exp run` takes for .*write ./\?\?\?",
+        ),
         (("heat: 200", "heat: ["), r"params.yaml:\d: not valid YAML"),
         (("heat: 200", "heat: 200\n  heat: 3"), r"not valid YAML: .*duplicate key"),
     ],

@@ -13,10 +13,11 @@ from unittest import mock
 import pyarrow.parquet as pq
 import pytest
 from conftest import ROOT, runner, set_params
+from dvc.utils.hydra import apply_overrides
 
 with mock.patch.dict(os.environ):  # the stages set variables for torch when they are imported
     import report
-from sasrec import errors
+from sasrec import errors, params
 
 CHROMIUM = next(filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"])), None)
 HOSTILE = "<script>alert(1)</script>"
@@ -75,6 +76,50 @@ def test_it_gives_the_commands_that_lead_to_it(page: Path, finished: Path) -> No
     revision = runner(finished)("git", "rev-parse", "HEAD").stdout.strip()
     assert f"git checkout {revision} make repro" in text_of(page)
     assert "Out of date" not in text_of(page)
+
+
+def command_of(page: str) -> str:
+    """What a reader who selects the commands pastes."""
+    return html.unescape(re.sub("<.*?>", "", re.search("<pre>(git checkout.*?)</pre>", page, re.DOTALL)[1]))
+
+
+def test_changed_params_are_commands_that_dvc_reads_and_readable_in_the_table(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hostile = "dumps/O'Reilly'; touch PWNED; echo 'ü.json.gz"
+    set_params(
+        project, train={"lr": 0.003, "warmup_steps": 5}, fetch={"file": [hostile, "b\\c"]}, split={"cutoff": "null"}
+    )
+    monkeypatch.chdir(project)
+    run_main()
+    page = Path("report.html").read_text()
+    _before, run, options = command_of(page).partition("dvc exp run")
+    pasted = runner(project)("sh", "-c", f"dvc() {{ printf '%s\\0' \"$@\"; }}; {run}{options}")
+    _exp, _run, *words = pasted.stdout.split("\0")[:-1]
+    assert words[0::2] == ["-S"] * 4
+    assert not Path("PWNED").exists()
+    assert [word.partition("=")[0] for word in words[1::2]] == [
+        *["fetch.file", "split.cutoff", "train.lr", "train.warmup_steps"]  # as in params.yaml
+    ]
+    expected = params.read(Path("params.yaml"))
+    runner(project)("git", "checkout", "-q", "params.yaml")
+    apply_overrides("params.yaml", words[1::2])
+    assert params.read(Path("params.yaml")) == expected
+    assert "; touch PWNED; echo 'ü.json.gz" in text_of(Path("report.html"))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ({"a": {"b": 1}}, {"a": {"b": 1}}, {}),
+        ({"a": {"b": 1}}, {"a": {"b": True}}, {"a.b": {"old": 1, "new": True}}),
+        ({}, {"a": {"b": None}}, {"a.b": {"old": None, "new": None}}),
+    ],
+)
+def test_a_param_is_changed_where_it_is_not_the_same_value(
+    old: dict[str, object], new: dict[str, object], expected: dict[str, object]
+) -> None:
+    assert report.changed_params(old, new) == expected
 
 
 def test_changed_params_and_code_and_what_is_out_of_date_are_named(

@@ -1,6 +1,7 @@
 """Reads one section of params.yaml into the typed struct that the code using it declares."""
 
 import difflib
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
@@ -81,11 +82,18 @@ def parse(content: bytes, name: str) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise UserError(f"{name}: not a mapping of sections to keys; restore it with git")
     for section, values in document.items():
-        for key, value in values.items() if isinstance(values, dict) else ():
+        if not isinstance(values, dict):
+            raise UserError(f"{name}: section {section} is missing: it has no keys; add those of the README's table")
+        for key, value in values.items():
             reason = next(filter(None, map(_why_not_shown, _texts(value))), None)
             if reason:
                 raise UserError(f"{name}:{_line(content, section, key)}: {section}.{key} {reason}")
     return document
+
+
+def shown(value: object) -> str:
+    """Return `value` as it may stand in params.yaml (JSON is YAML), in one line."""
+    return visible.text(json.dumps(value, ensure_ascii=False, default=str))  # a day is no JSON
 
 
 def _texts(value: object) -> Iterator[str]:
@@ -111,6 +119,8 @@ def _why_not_shown(text: str) -> str | None:
             f"is '{visible.text(text)}', which has a character that is not seen; remove it, or in the name of a dump "
             "write ? in its place, which matches any character"
         )
+    if text == "???":
+        return "is ???, which `dvc exp run` takes for a value that is missing; write ./???"
     return None
 
 

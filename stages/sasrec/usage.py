@@ -1,7 +1,6 @@
 """Answers `--help` of a stage with what dvc.yaml says of it, so that the two cannot differ."""
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -34,7 +33,7 @@ def describe(stage: dict[str, Any], values: dict[str, Any]) -> str:
     sections = {
         "reads": read or ["nothing that another stage wrote"],
         "writes": written,
-        "params (params.yaml)": [f"{section}.{key}: {json.dumps(values[section][key])}" for section, key in keys],
+        "params (params.yaml)": [f"{section}.{key}: {params.shown(values[section][key])}" for section, key in keys],
     }
     return "\n".join(f"{title}:\n" + "\n".join(f"  {line}" for line in lines) for title, lines in sections.items())
 

@@ -1,0 +1,27 @@
+"""Writes params as arguments of `dvc exp run -S`: Hydra, with which DVC reads them, gives the same values again."""
+
+import re
+import shlex
+from collections.abc import Mapping
+
+from hydra.core.override_parser.types import Quote, QuotedString
+
+
+def words(changed: Mapping[str, object]) -> list[str]:
+    """Return a word of the shell for each param, to stand after -S, in the order given.
+
+    A text may hold anything that `params.parse` lets pass.
+    """
+    return [shlex.quote(f"{key}={_literal(value)}") for key, value in changed.items()]
+
+
+def _literal(value: object) -> str:
+    if isinstance(value, list):
+        return f"[{','.join(map(_literal, value))}]"
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
+    if isinstance(value, int | float):
+        return repr(value)
+    # OmegaConf, which Hydra writes to, takes ${ for a reference, and halves the backslashes before it.
+    escaped = re.sub(r"(\\*)\$\{", r"\1\1\\${", str(value))
+    return QuotedString(escaped, Quote.double).with_quotes()
