@@ -5,6 +5,7 @@ The experiments stay: `dvc exp show` lists them. Each seed draws other held-out 
 
 import argparse
 import json
+import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import dvc.api
+
+from sasrec import visible
 
 RESULTS = Path(__file__).parent / "results"
 COLUMNS = [(ranked, name) for ranked in ("sampled", "full") for name in ("HR@10", "NDCG@10")]
@@ -73,9 +76,9 @@ def run(name: str, changes: Sequence[str]) -> dict[str, Any]:
     known = subprocess.run(["dvc", "exp", "list", "--name-only"], capture_output=True, text=True, check=True).stdout
     if name not in known.split():
         words = [*command(changes), "--temp", "--name", name]
-        print(" ".join(words), file=sys.stderr)
+        print(shlex.join(words), file=sys.stderr)
         if subprocess.run(words, stdout=sys.stderr, check=False).returncode:
-            sys.exit(f"error: {' '.join(words)} failed, see above")
+            sys.exit(f"error: {shlex.join(words)} failed, see above")
     return dvc.api.metrics_show(rev=name)
 
 
@@ -124,6 +127,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=RESULTS / "presets.json")
     arguments = parser.parse_args()
     source = ["fetch.source=file", f"fetch.file={arguments.data.resolve()}"]
+    visible.on_any_terminal()  # the table has ±
     results = {}
     for preset in arguments.only:
         changes = [*ALL[preset], *arguments.changes]

@@ -21,6 +21,8 @@ import pyarrow.parquet as pq
 from ruamel.yaml import YAML
 from safetensors.numpy import load_file
 
+from sasrec import visible
+
 TOLERANCE = 0.05  # of a mean over 1,000 readers: about three standard errors
 DATA_STAGES = ["fetch", "parse_gzip", "filter_reindex", "split"]
 Lock = dict[str, Any]
@@ -37,7 +39,9 @@ class DifferenceError(Exception):
 def run(*command: str, folder: Path) -> str:
     """Return what `command` prints; end with its error where it fails."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env={**os.environ, "PATH": path})
+    done = subprocess.run(
+        command, cwd=folder, capture_output=True, encoding="utf-8", errors="replace", env={**os.environ, "PATH": path}
+    )
     if done.returncode:
         sys.exit(f"error: {' '.join(command)} failed in {folder}:\n{done.stdout}{done.stderr}")
     return done.stdout
@@ -121,9 +125,13 @@ def describe(path: str, first: Path | None, second: Path | None) -> str:
 
 
 def _describe_lines(first: Path, second: Path) -> str:
-    lines = enumerate(zip_longest(first.read_text().splitlines(), second.read_text().splitlines()), start=1)
+    lines = enumerate(zip_longest(*map(_lines, (first, second))), start=1)
     number, (mine, other) = next((number, pair) for number, pair in lines if pair[0] != pair[1])
     return f" at line {number}: {mine} against {other}"
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8", errors="replace").splitlines()
 
 
 def _describe_rows(first: Path, second: Path) -> str:
@@ -194,7 +202,7 @@ def verify(source: Path, scratch: Path) -> None:
     compare(first, committed, DATA_STAGES if reason else stages, find_first, find_committed)
     compare_causes(first, committed)
     if reason:
-        read = [json.loads((folder / "metrics/eval.json").read_text()) for folder in (folders[0], committed_folder)]
+        read = [json.loads((folder / "metrics/eval.json").read_bytes()) for folder in (folders[0], committed_folder)]
         compare_metrics(*read)
     print("the committed dvc.lock: the same", flush=True)
 
@@ -208,7 +216,7 @@ def main() -> None:
         try:
             verify(source, Path(scratch))
         except DifferenceError as difference:
-            sys.exit(f"error: {difference}")
+            sys.exit(f"error: {visible.text(difference)}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Prints the books to read next for one reader, or writes those of every reader, from what the stages wrote."""
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -15,7 +16,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sasrec import device, errors, holdout, inputs, interactions_file, outputs, params, titles, train_params, vocabulary
+from sasrec import (
+    device,
+    errors,
+    holdout,
+    inputs,
+    interactions_file,
+    outputs,
+    params,
+    titles,
+    train_params,
+    visible,
+    vocabulary,
+)
 from sasrec.recommender import Recommendations, Recommender
 from sasrec.sequences import Sequences
 
@@ -50,8 +63,10 @@ def parse_arguments(words: Sequence[str]) -> argparse.Namespace:
     """Return the arguments; exit with status 2 and the usage where they cannot be used."""
     parser = argparse.ArgumentParser(prog="recommend.py", description="Recommends the books to read next.")
     readers = parser.add_mutually_exclusive_group(required=True)
-    readers.add_argument("--user", metavar="ID", help="a reader of the data set")
-    readers.add_argument("--history", metavar="ID,ID,...", help="the books that someone read, oldest first")
+    readers.add_argument("--user", type=identifier, metavar="ID", help="a reader of the data set")
+    readers.add_argument(
+        "--history", type=identifier, metavar="ID,ID,...", help="the books that someone read, oldest first"
+    )
     readers.add_argument("--all", type=Path, metavar="OUT.parquet", help="every reader of the data set, into a file")
     parser.add_argument("-k", type=int, default=10, help="books a reader (10)")
     seen = parser.add_mutually_exclusive_group()
@@ -65,6 +80,19 @@ def parse_arguments(words: Sequence[str]) -> argparse.Namespace:
     if arguments.all and (arguments.titles or arguments.format != "table"):
         parser.error("--titles and --format are of what is printed, and --all prints nothing")
     return arguments
+
+
+def identifier(word: str) -> str:
+    """Return an argument as it was typed: ids are in UTF-8, and Python reads arguments in the locale's encoding.
+
+    Raises:
+        argparse.ArgumentTypeError: it is not in UTF-8.
+
+    """
+    try:
+        return os.fsencode(word).decode() if visible.UNDECODED.search(word) else word
+    except UnicodeDecodeError:
+        raise argparse.ArgumentTypeError(f"{visible.text(word)} is not in UTF-8") from None
 
 
 def answer(arguments: argparse.Namespace) -> None:
@@ -107,7 +135,8 @@ def known_books(listed: str, books: vocabulary.Vocabulary) -> list[int]:
     indices = books.indices_of(book_ids)
     unknown = [book_id for book_id, index in zip(book_ids, indices, strict=True) if index is None]
     for book_id in unknown:
-        print(f"--history: book {book_id} is left out: {why_unknown('book_id', book_id)}", file=sys.stderr)
+        note = f"--history: book {book_id} is left out: {why_unknown('book_id', book_id)}"
+        print(visible.text(note), file=sys.stderr)
     known = [index for index in indices if index is not None]
     if not known:
         raise errors.UserError(f"--history: none of its books is known; give book_id of {BOOKS}")
@@ -137,16 +166,21 @@ def as_rows(found: Recommendations, books: vocabulary.Vocabulary, names: dict[st
 
 
 def as_json(rows: Sequence[Recommended]) -> str:
-    """Return the rows as a JSON list of objects."""
-    return msgspec.json.format(msgspec.json.encode(rows), indent=2).decode()
+    """Return the rows as a JSON list of objects, in ASCII: the values are exact, whatever shows or reads them."""
+    return json.dumps(msgspec.to_builtins(rows), indent=2)
 
 
 def as_table(rows: Sequence[Recommended]) -> str:
     """Return the rows as text, a line each under a header."""
-    width = max(len("book_id"), *(len(row.book_id) for row in rows)) if rows else len("book_id")
+    ids = [visible.text(row.book_id) for row in rows]
+    titles_shown = [visible.text(row.title or "") for row in rows]
+    width = max(map(len, ["book_id", *ids]))
     header = f"{'rank':>4}  {'book_id':<{width}}  {'score':>8}  title"
-    lines = [f"{row.rank:>4}  {row.book_id:<{width}}  {row.score:>8.3f}  {row.title or ''}".rstrip() for row in rows]
-    return "\n".join([header if any(row.title for row in rows) else header.removesuffix("  title"), *lines])
+    lines = [
+        f"{row.rank:>4}  {id_:<{width}}  {row.score:>8.3f}  {title}".rstrip()
+        for row, id_, title in zip(rows, ids, titles_shown, strict=True)
+    ]
+    return "\n".join([header if any(titles_shown) else header.removesuffix("  title"), *lines])
 
 
 def write_all(recommender: Recommender, books: vocabulary.Vocabulary, arguments: argparse.Namespace) -> None:

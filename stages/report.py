@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from sasrec import device, errors, holdout, outputs, overrides, params, ranking, scorers, titles, vocabulary
+from sasrec import device, errors, holdout, outputs, overrides, params, ranking, scorers, titles, visible, vocabulary
 from sasrec.recommender import Recommender
 
 TRAIN = Path("data/split/train.safetensors")
@@ -120,6 +120,7 @@ def changed_params(old: dict[str, Any], new: dict[str, Any]) -> dict[str, dict[s
 def render(content: dict[str, Any]) -> str:
     """Return the page; what is in `content` is escaped."""
     import jinja2
+    import markupsafe
 
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATE.parent),
@@ -129,6 +130,7 @@ def render(content: dict[str, Any]) -> str:
         lstrip_blocks=True,
     )
     environment.filters["as_yaml"] = params.shown
+    environment.filters["shown"] = lambda text: markupsafe.Markup("<bdi>{}</bdi>").format(visible.text(text))
     return environment.get_template(TEMPLATE.name).render(content)
 
 
@@ -149,7 +151,7 @@ def write_report() -> None:
     outputs.require_replaceable(output)
     require_libraries()
     errors.require(TRAIN, EVALUATION, BOOKS, *METRICS.values())
-    metrics = {name: json.loads(path.read_text()) for name, path in METRICS.items()}
+    metrics = {name: json.loads(path.read_bytes()) for name, path in METRICS.items()}
     content = {
         **metrics,
         "measures": [name for name in metrics["eval"]["sasrec"]["sampled"] if not name.endswith("_half_width")],
@@ -157,12 +159,12 @@ def write_report() -> None:
         "origin": origin(),
         "plots": plots(),
         "examples": examples(titles.read(arguments.titles) if arguments.titles else {}),
-        "environment": json.loads(ENVIRONMENT.read_text()) if ENVIRONMENT.is_file() else None,
+        "environment": json.loads(ENVIRONMENT.read_bytes()) if ENVIRONMENT.is_file() else None,
     }
     page = render(content)
     with outputs.whole(output) as partial:
         partial.write_text(page, encoding="utf-8")
-    print(f"{arguments.output}: {len(page) / 1e6:.1f} MB; open it with a browser")
+    print(f"{visible.text(arguments.output)}: {len(page) / 1e6:.1f} MB; open it with a browser")
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ from sasrec import (
     scorers,
     training,
     usage,
+    visible,
 )
 from sasrec.processes import ALONE, Share
 from sasrec.train_params import TrainParams
@@ -144,7 +145,7 @@ def resume(state: training.TrainingState, checkpoint_file: Path, share: Share) -
         found = f"going on after step {len(state.losses)}" if is_intact else "ignored, it is damaged"
         notes.append(f"{checkpoint_file}: {found}")
     for note in notes if share.is_first else []:
-        print(note, file=sys.stderr)
+        print(visible.text(note), file=sys.stderr)
     num_taken = share.mean(torch.tensor(float(len(state.losses))))
     if num_taken != len(state.losses):
         raise errors.UserError(f"{CHECKPOINTS}: the processes see different ones; put it where all machines see it")

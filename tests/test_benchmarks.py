@@ -2,13 +2,16 @@
 
 import gzip
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import ibis
 import numpy as np
 import pandas as pd
 import torch
-from conftest import sequences
+from conftest import ROOT, sequences
 
 import dump
 import reference
@@ -82,3 +85,18 @@ def test_the_plain_evaluation_finds_the_same_share() -> None:
     held_out = HeldOut(np.arange(300), sequences(*histories), true_books, negatives)
     ranks = ranking.rank(held_out, scorers.by_model(network))
     assert abs(hits - ranking.summary(ranks.sampled, 10)["HR@10"]) < 0.06  # both 0.1 but for the negatives drawn
+
+
+def test_the_table_of_presets_is_printed_on_an_ascii_terminal(tmp_path: Path) -> None:
+    lists = {
+        ranked: {f"{name}{part}": 0.5 for name in ("HR@10", "NDCG@10") for part in ("", "_half_width")}
+        for ranked in ("sampled", "full")
+    }
+    names = ["sasrec", "popularity", "recent_popularity", "item_transitions"]
+    found = {"steps": 1, "kept_epoch": 1, "validation": {}} | dict.fromkeys(names, lists)
+    (tmp_path / "ask.py").write_text(f"import presets; presets.run = lambda *_: {found!r}; presets.main()")
+    command = [sys.executable, tmp_path / "ask.py", "dump.json.gz", "--only", "best", "--output", tmp_path / "x.json"]
+    paths = os.pathsep.join([str(ROOT / "benchmarks"), str(ROOT / "stages")])
+    given = {"PYTHONPATH": paths, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, env=os.environ | given, capture_output=True, text=True, check=True)
+    assert done.stdout.count(r"\xb1") == 16

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import unicodedata
 from pathlib import Path
 from unittest import mock
 
@@ -21,14 +22,15 @@ from sasrec import errors, params
 
 CHROMIUM = next(filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"])), None)
 HOSTILE = "<script>alert(1)</script>"
+BACKWARDS = "\u2069\u202etxt.\u05d0\x9b"  # ends what isolates it, and turns the text after it round
 
 
 @pytest.fixture(scope="module")
 def page(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The report of the small run; each book has a title that would be a script."""
+    """The report of the small run; each book has a title that would be a script, and turn text round."""
     folder = tmp_path_factory.mktemp("report")
     ids = pq.ParquetFile(finished / report.BOOKS).read()["book_id"].to_pylist()
-    rows = "".join(f"{id_},{HOSTILE} {id_},A. Author\n" for id_ in ids)
+    rows = "".join(f"{id_},{HOSTILE} {BACKWARDS} {id_},A. Author\n" for id_ in ids)
     (folder / "titles.csv").write_text("book_id,title,authors\n" + rows)
     options = ["--titles", str(folder / "titles.csv"), "--output", str(folder / "report.html")]
     runner(finished)(sys.executable, "stages/report.py", *options)
@@ -69,7 +71,22 @@ def test_it_refers_to_nothing_outside_and_runs_no_script(page: Path) -> None:
 
 
 def test_a_title_is_shown_as_text_whatever_it_holds(page: Path) -> None:
-    assert re.search(re.escape(HOSTILE) + r" \d+ — A\. Author", text_of(page))
+    assert re.search(re.escape(HOSTILE) + r" \S+ \d+ — A\. Author", text_of(page))
+
+
+def test_no_title_reorders_what_is_beside_it(page: Path) -> None:
+    content = page.read_text("utf-8")
+    titles = re.findall(r"<(li|li class=\"ours\"|span class=\"ours\")>(.*?)</(?:li|span)>", content)
+    assert len(titles) == 6 * (5 + 5 + 1)
+    for _tag, title in titles:
+        assert re.fullmatch(r"<bdi>[^<>]+ \\u2069\\u202etxt\.\u05d0\\x9b \d+ — A\. Author</bdi>", title)
+    assert not [letter for letter in content if unicodedata.category(letter) in ("Cc", "Cf") and letter != "\n"]
+
+
+def test_every_param_stands_apart_from_what_is_beside_it(page: Path) -> None:
+    table = page.read_text("utf-8").partition("<h2>Params</h2>")[2]
+    assert re.findall("<td><code>(?!<bdi>)", table) == []
+    assert "<code><bdi>fetch.file</bdi></code></td><td><code><bdi>null</bdi></code>" in table
 
 
 def test_it_gives_the_commands_that_lead_to_it(page: Path, finished: Path) -> None:

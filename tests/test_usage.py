@@ -1,5 +1,6 @@
 """What a stage says of itself."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -31,6 +32,18 @@ def test_help_names_what_a_stage_reads_and_writes_and_its_params_from_any_folder
     done = run(stage, "--help", tmp_path)
     assert done.returncode == 0
     assert [line for line in EXPECTED[stage] if f"  {line}\n" not in done.stdout] == []
+
+
+def test_help_ends_with_one_line_where_params_yaml_cannot_be_shown(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "stages", tmp_path / "stages")
+    shutil.copy(ROOT / "dvc.yaml", tmp_path)
+    given = (ROOT / "params.yaml").read_text().replace("file: null", "file: sftp://user:hUnter2@host/a.json.gz")
+    (tmp_path / "params.yaml").write_text(given)
+    command = [sys.executable, str(tmp_path / "stages/fetch.py"), "--help"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.stderr.startswith(f"error: {tmp_path}/params.yaml:4: fetch.file has credentials in a URL")
+    assert done.stderr.count("\n") == 1
+    assert "hUnter2" not in done.stderr + done.stdout
 
 
 def test_an_argument_is_refused_because_params_yaml_holds_them_all(tmp_path: Path) -> None:

@@ -1,8 +1,11 @@
 """The check that CI runs, on a small pipeline."""
 
+import os
 import re
+import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pyarrow as pa
@@ -112,6 +115,28 @@ def test_fast_is_exact_between_two_runs_and_close_to_the_committed_metrics(proje
     lines = run(*VERIFY, str(project)).stdout.splitlines()
     assert lines[0].startswith("train.reproducibility is fast, which may differ elsewhere: against the committed lock")
     assert lines[1:] == ["two runs from empty caches: the same", "the committed dvc.lock: the same"]
+
+
+def test_what_differs_is_shown_as_text_whatever_it_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    tensors = {"a\n\x1b[2J\u202e": np.zeros(2)}, {}
+    monkeypatch.setattr(verify, "load_file", lambda number: tensors[number])
+    monkeypatch.setattr(sys, "argv", ["verify.py"])
+    differs = mock.Mock(side_effect=verify.DifferenceError(verify._describe_tensors(0, 1)))
+    monkeypatch.setattr(verify, "verify", differs)
+    with pytest.raises(SystemExit) as ended:
+        verify.main()
+    assert ended.value.code == r"error:  in tensor a\n\x1b[2J\u202e: shape (2,) against absent"
+
+
+def test_a_line_that_differs_is_found_on_an_ascii_terminal(tmp_path: Path) -> None:
+    (tmp_path / "a.md").write_text("± 1\n", encoding="utf-8")
+    (tmp_path / "b.md").write_text("± 2\n", encoding="utf-8")
+    ask = "import sys, pathlib, verify; print(ascii(verify.describe('x.md', *map(pathlib.Path, sys.argv[1:]))))"
+    paths = os.pathsep.join([str(ROOT / "checks"), str(ROOT / "stages")])
+    given = {"PYTHONPATH": paths, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    command = [sys.executable, "-c", ask, tmp_path / "a.md", tmp_path / "b.md"]
+    done = subprocess.run(command, env=os.environ | given, capture_output=True, text=True, check=True)
+    assert done.stdout == "' at line 1: \\xb1 1 against \\xb1 2'\n"
 
 
 def test_another_processor_is_said_to_be_no_promise(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from isal import igzip
 from urllib3.exceptions import InvalidHeader
 from urllib3.util import Retry
 
-from sasrec import outputs, progress, shards
+from sasrec import outputs, progress, shards, visible
 from sasrec.errors import UserError
 
 DRIVE_URL = "https://drive.google.com/uc?id={}"
@@ -42,7 +42,7 @@ def download(urls: Sequence[str], destination: Path, unfinished: Path, sha256: s
     """
     failures = []
     for url in urls:
-        print(f"downloading {url}", file=sys.stderr)
+        print(f"downloading {visible.text(url)}", file=sys.stderr)
         folder = _folder(unfinished, url)
         try:
             _receive(url, folder / "dump")
@@ -98,7 +98,7 @@ def _receive(url: str, destination: Path) -> None:
             seconds = _seconds_to_wait(error.response, attempt)
             if error.response.status_code not in BUSY or seconds > LONGEST_WAIT_SECONDS or attempt == RETRIES:
                 raise
-            print(f"{url}: busy, asking again in {seconds:.0f} s", file=sys.stderr)
+            print(f"{visible.text(url)}: busy, asking again in {seconds:.0f} s", file=sys.stderr)
             time.sleep(seconds)
         except DownloadError as error:
             is_of_network = isinstance(error.__cause__, requests.RequestException)

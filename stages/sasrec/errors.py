@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from sasrec import visible
+
 
 class UserError(Exception):
     """Something in the input or the params that a user can mend; the message says what, where and how."""
@@ -24,14 +26,15 @@ def run(main: Callable[[], None]) -> None:
     That is UserError, OSError, too little memory, Ctrl-C, and SIGTERM, which is turned into Ctrl-C.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    visible.on_any_terminal()
     try:
         main()
     except UserError as error:
-        sys.exit("error: " + " ".join(str(error).split()))
+        sys.exit("error: " + visible.text(" ".join(str(error).split())))
     except OSError as error:
-        sys.exit(f"error: {error.filename or 'input or output'}: {error.strerror or error}")
+        sys.exit("error: " + visible.text(f"{error.filename or 'input or output'}: {error.strerror or error}"))
     except MemoryError as error:
-        sys.exit(f"error: out of memory ({error}); close other programs, or take less data")
+        sys.exit(f"error: out of memory ({visible.text(error)}); close other programs, or take less data")
     except KeyboardInterrupt:
         sys.exit(
             "error: interrupted; `dvc repro` starts this stage again, and training goes on from its last checkpoint"

@@ -20,6 +20,7 @@ from typing import IO, NamedTuple
 import torch
 from torch import distributed
 
+from sasrec import visible
 from sasrec.errors import UserError
 from sasrec.processes import Share
 
@@ -129,7 +130,7 @@ def _watch(others: list[Other], is_over: threading.Event) -> None:
     """End this process where another one ended and the connection does not tell: NCCL waits, and so does the start."""
     while not is_over.wait(0.2):
         if any(other.process.poll() for other in others) and not is_over.wait(GRACE_SECONDS):
-            print(f"error: {_why_it_ended(others)}", file=sys.stderr, flush=True)
+            print(f"error: {visible.text(_why_it_ended(others))}", file=sys.stderr, flush=True)
             for other in others:
                 other.process.kill()
             os._exit(1)
@@ -151,5 +152,5 @@ def _reason(other: Other) -> str:
     other.said.seek(0)
     *before, last = other.said.read().decode(errors="replace").splitlines() or [f"it ended with status {status}"]
     if not last.startswith("error: "):
-        print(*before, sep="\n", file=sys.stderr)  # what a bug says of itself
+        print(*map(visible.text, before), sep="\n", file=sys.stderr)  # what a bug says of itself
     return f"{other.name}: {last.removeprefix('error: ')}"

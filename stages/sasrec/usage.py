@@ -7,13 +7,16 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from sasrec import params
+from sasrec import errors, params
 
 
 def answer(script: str) -> None:
     """Exit with the usage of the stage `script` where it is asked for, or where an argument is given: it takes none."""
-    if len(sys.argv) == 1:
-        return
+    if len(sys.argv) > 1:
+        errors.run(lambda: _parse_none(script))
+
+
+def _parse_none(script: str) -> None:
     root = Path(script).resolve().parent.parent
     stage = YAML(typ="safe").load(root / "dvc.yaml")["stages"][Path(script).stem]
     parser = argparse.ArgumentParser(
