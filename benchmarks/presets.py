@@ -14,7 +14,7 @@ from typing import Any
 
 import dvc.api
 
-from sasrec import visible
+from sasrec import overrides, visible
 
 RESULTS = Path(__file__).parent / "results"
 COLUMNS = [(ranked, name) for ranked in ("sampled", "full") for name in ("HR@10", "NDCG@10")]
@@ -126,7 +126,7 @@ def main() -> None:
     parser.add_argument("-S", dest="changes", action="append", default=[], help="a further change, of every preset")
     parser.add_argument("--output", type=Path, default=RESULTS / "presets.json")
     arguments = parser.parse_args()
-    source = ["fetch.source=file", f"fetch.file={arguments.data.resolve()}"]
+    source = ["fetch.source=file", overrides.argument("fetch.file", str(arguments.data.resolve()))]
     visible.on_any_terminal()  # the table has ±
     results = {}
     for preset in arguments.only:

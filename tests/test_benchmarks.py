@@ -6,16 +6,20 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import ibis
 import numpy as np
 import pandas as pd
+import pytest
 import torch
 from conftest import ROOT, sequences
+from dvc.utils.hydra import apply_overrides
 
 import dump
+import presets
 import reference
-from sasrec import interactions, model, ranking, scorers
+from sasrec import interactions, model, params, ranking, scorers
 from sasrec.holdout import HeldOut
 
 SASREC = model.SasrecParams(6, 8, 2, 2, 0.0, False, 0.5)
@@ -85,6 +89,18 @@ def test_the_plain_evaluation_finds_the_same_share() -> None:
     held_out = HeldOut(np.arange(300), sequences(*histories), true_books, negatives)
     ranks = ranking.rank(held_out, scorers.by_model(network))
     assert abs(hits - ranking.summary(ranks.sampled, 10)["HR@10"]) < 0.06  # both 0.1 but for the negatives drawn
+
+
+def test_presets_take_a_dump_of_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = mock.Mock(side_effect=InterruptedError)
+    monkeypatch.setattr(presets, "run", run)
+    monkeypatch.setattr("sys.argv", ["presets.py", str(tmp_path / "a, b=[ü].json.gz")])
+    with pytest.raises(InterruptedError):
+        presets.main()
+    _name, [source, file, *_changes] = run.call_args.args
+    (tmp_path / "params.yaml").write_text("fetch: {source: demo, file: null}")
+    apply_overrides(str(tmp_path / "params.yaml"), [source, file])
+    assert f"{tmp_path}/a, b=[ü].json.gz" == params.read(tmp_path / "params.yaml")["fetch"]["file"]
 
 
 def test_the_table_of_presets_is_printed_on_an_ascii_terminal(tmp_path: Path) -> None:

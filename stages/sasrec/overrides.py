@@ -12,7 +12,12 @@ def words(changed: Mapping[str, object]) -> list[str]:
 
     A text may hold anything that `params.parse` lets pass.
     """
-    return [shlex.quote(f"{key}={_literal(value)}") for key, value in changed.items()]
+    return [shlex.quote(argument(key, value)) for key, value in changed.items()]
+
+
+def argument(key: str, value: object) -> str:
+    """Return what DVC takes after -S where no shell is between."""
+    return f"{key}={_literal(value)}"
 
 
 def _literal(value: object) -> str:
