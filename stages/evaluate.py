@@ -1,5 +1,10 @@
 """Ranks each held-out reader's true book by the model and by simple baselines, on the same lists."""
 
+from sasrec import interrupts
+
+if __name__ == "__main__":
+    interrupts.end_at_once()  # where Ctrl-C or SIGTERM comes during the imports
+
 import os
 from pathlib import Path
 

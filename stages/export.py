@@ -1,5 +1,10 @@
 """Writes the trained model as models/sasrec.onnx, once onnxruntime gives PyTorch's scores for the held-out readers."""
 
+from sasrec import interrupts
+
+if __name__ == "__main__":
+    interrupts.end_at_once(interrupts.OF_A_TOOL)  # where Ctrl-C or SIGTERM comes during the imports
+
 import os
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,7 +23,7 @@ ONNX = Path("models/sasrec.onnx")
 TOLERANCE = 1e-4  # of a score: float32 sums in another order differ by about 1e-6
 
 
-def export() -> None:
+def main() -> None:
     """Read the params, the model and the held-out readers; write the graph.
 
     Raises:
@@ -48,13 +53,5 @@ def export() -> None:
     print(f"{ONNX}: the scores for {len(held_out.users)} held-out readers are PyTorch's within {found:.1e}")
 
 
-def main() -> None:
-    """Write the graph, or nothing."""
-    try:
-        export()
-    except KeyboardInterrupt:
-        raise errors.UserError(f"interrupted; {ONNX} is not written") from None
-
-
 if __name__ == "__main__":
-    errors.run(main)
+    errors.run(main, interrupts.OF_A_TOOL)

@@ -1,5 +1,10 @@
 """Puts the dump at data/raw/reviews.json.gz: made up offline, downloaded, or taken from a file or from shards."""
 
+from sasrec import interrupts
+
+if __name__ == "__main__":
+    interrupts.end_at_once()  # where Ctrl-C or SIGTERM comes during the imports
+
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal

@@ -1,5 +1,10 @@
 """Drops readers with few reviews, numbers readers and books, and orders each reader's books in time."""
 
+from sasrec import interrupts
+
+if __name__ == "__main__":
+    interrupts.end_at_once()  # where Ctrl-C or SIGTERM comes during the imports
+
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path

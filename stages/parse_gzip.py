@@ -1,5 +1,10 @@
 """Streams the dump into reviews.parquet, in file order; malformed lines go to rejected.parquet."""
 
+from sasrec import interrupts
+
+if __name__ == "__main__":
+    interrupts.end_at_once()  # where Ctrl-C or SIGTERM comes during the imports
+
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import partial

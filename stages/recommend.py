@@ -1,5 +1,10 @@
 """Prints the books to read next for one reader, or writes those of every reader, from what the stages wrote."""
 
+from sasrec import interrupts
+
+if __name__ == "__main__":
+    interrupts.end_at_once(interrupts.OF_A_TOOL)  # where Ctrl-C or SIGTERM comes during the imports
+
 import argparse
 import json
 import os
@@ -52,11 +57,7 @@ class Recommended(msgspec.Struct, frozen=True):
 
 def main() -> None:
     """Read the arguments, the params and the model; print or write the recommendations."""
-    arguments = parse_arguments(sys.argv[1:])
-    try:
-        answer(arguments)
-    except KeyboardInterrupt:
-        raise errors.UserError("interrupted; nothing is written") from None
+    answer(parse_arguments(sys.argv[1:]))
 
 
 def parse_arguments(words: Sequence[str]) -> argparse.Namespace:
@@ -217,4 +218,4 @@ def as_batch(
 
 
 if __name__ == "__main__":
-    errors.run(main)
+    errors.run(main, interrupts.OF_A_TOOL)

@@ -3,6 +3,11 @@
 No stage: it reads what the pipeline wrote, and git and DVC tell whether that is of this code and these params.
 """
 
+from sasrec import interrupts
+
+if __name__ == "__main__":
+    interrupts.end_at_once(interrupts.OF_A_TOOL)  # where Ctrl-C or SIGTERM comes during the imports
+
 import argparse
 import base64
 import json
@@ -168,4 +173,4 @@ def write_report() -> None:
 
 
 if __name__ == "__main__":
-    errors.run(write_report)
+    errors.run(write_report, interrupts.OF_A_TOOL)

@@ -1,5 +1,10 @@
 """Prints the metrics of the last evaluation as a table."""
 
+from sasrec import interrupts
+
+if __name__ == "__main__":
+    interrupts.end_at_once(interrupts.OF_A_TOOL)  # where Ctrl-C or SIGTERM comes during the imports
+
 from pathlib import Path
 
 import msgspec
@@ -18,4 +23,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    errors.run(main)
+    errors.run(main, interrupts.OF_A_TOOL)

@@ -1,5 +1,10 @@
 """Holds readers and books out, draws the negatives they are ranked against, and counts the data."""
 
+from sasrec import interrupts
+
+if __name__ == "__main__":
+    interrupts.end_at_once()  # where Ctrl-C or SIGTERM comes during the imports
+
 from pathlib import Path
 
 from sasrec import errors, holdout, inputs, interactions_file, outputs, params, usage

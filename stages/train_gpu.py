@@ -1,5 +1,10 @@
 """Trains SASRec on a GPU where there is one; measures it on the validation books after each epoch."""
 
+from sasrec import interrupts
+
+if __name__ == "__main__":
+    interrupts.end_at_once()  # where Ctrl-C or SIGTERM comes during the imports
+
 import os
 import re
 import sys

@@ -95,7 +95,7 @@ def wait_until_it_writes(project: Path, process: subprocess.Popen[str]) -> None:
 
 
 def assert_tidy(project: Path, process: subprocess.Popen[str], message: str) -> None:
-    """SIGTERM ends a stage silently before it begins or after it ended; else with one line and no partial file."""
+    """SIGTERM ends a stage silently before its first statement; then, until it ends, with one line and no partial file."""
     assert "Traceback" not in message, message
     assert process.returncode in (0, 1, -signal.SIGTERM)
     if process.returncode == 1:

@@ -222,7 +222,7 @@ def test_an_interrupted_run_leaves_the_earlier_file(
     path.write_bytes(b"earlier")
     monkeypatch.setattr(recommend, "as_batch", mock.Mock(side_effect=KeyboardInterrupt))
     monkeypatch.setattr(sys, "argv", ["recommend.py", "--all", str(path)])
-    with pytest.raises(UserError, match="interrupted; nothing is written"):
+    with pytest.raises(KeyboardInterrupt):
         recommend.main()
     assert path.read_bytes() == b"earlier"
     assert list(tmp_path.iterdir()) == [path]

@@ -1,12 +1,11 @@
 """How a stage ends when its user can mend the cause: one line, no traceback."""
 
 import gc
-import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from sasrec import visible
+from sasrec import interrupts, visible
 
 
 class UserError(Exception):
@@ -20,15 +19,15 @@ def require(*paths: Path) -> None:
             raise UserError(f"{path}: not found; run `dvc repro`, which makes it first")
 
 
-def run(main: Callable[[], None]) -> None:
+def run(main: Callable[[], None], advice: str = interrupts.OF_A_STAGE) -> None:
     """Call `main`; exit with status 1 and one line on standard error where a user can mend the cause.
 
-    That is UserError, OSError, too little memory, Ctrl-C, and SIGTERM, which is turned into Ctrl-C.
+    That is UserError, OSError, too little memory, Ctrl-C and SIGTERM; after these two the line ends in `advice`.
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     visible.on_any_terminal()
     try:
-        main()
+        with interrupts.raised():
+            main()
     except UserError as error:
         sys.exit("error: " + visible.text(" ".join(str(error).split())))
     except OSError as error:
@@ -36,9 +35,7 @@ def run(main: Callable[[], None]) -> None:
     except MemoryError as error:
         sys.exit(f"error: out of memory ({visible.text(error)}); close other programs, or take less data")
     except KeyboardInterrupt:
-        sys.exit(
-            "error: interrupted; `dvc repro` starts this stage again, and training goes on from its last checkpoint"
-        )
+        interrupts.say(advice)
+        sys.exit(1)
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # nothing is left to tidy up
-        gc.freeze()  # nor to collect: looking through torch's objects at the end takes a quarter of a second
+        gc.freeze()  # nothing is left to collect; looking through torch's objects takes a quarter of a second

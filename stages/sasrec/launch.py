@@ -20,7 +20,7 @@ from typing import IO, NamedTuple
 import torch
 from torch import distributed
 
-from sasrec import visible
+from sasrec import interrupts, visible
 from sasrec.errors import UserError
 from sasrec.processes import Share
 
@@ -30,7 +30,7 @@ GRACE_SECONDS = 5.0  # for the first process to learn from its connection that a
 # DistributedDataParallel may, waits for them for ever: so they are let do it before.
 DRAIN_SECONDS = 0.3
 LOST = "another process ended"
-RESUME = "`dvc repro` starts this stage again, and training goes on from its last checkpoint"
+RESUME = interrupts.OF_A_STAGE
 
 
 class Other(NamedTuple):

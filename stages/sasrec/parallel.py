@@ -5,13 +5,12 @@ import io
 import multiprocessing
 import os
 import shutil
-import signal
 import sys
 import threading
 import uuid
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from multiprocessing.connection import Connection
@@ -21,8 +20,9 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from tqdm import tqdm
 
-from sasrec import reviews, spark
+from sasrec import interrupts, reviews, spark
 from sasrec.errors import UserError
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def read(shards: Sequence[Path], limits: reviews.ParseGzipParams, scratch: Path)
     scratch.mkdir()
     try:
         with _processes(num_processes) as pool:
-            started = (pool.submit(_store, shard, limits, scratch / shard.name) for shard in shards)
+            started = (_submit(pool, shard, limits, scratch / shard.name) for shard in shards)
             ahead = deque(islice(started, 2 * num_processes))
             while ahead:
                 folder = ahead.popleft().result()
@@ -117,9 +117,14 @@ def _processes(number: int) -> Iterator[ProcessPoolExecutor]:
             raise
 
 
+def _submit(pool: ProcessPoolExecutor, shard: Path, limits: reviews.ParseGzipParams, folder: Path) -> Future[Path]:
+    with interrupts.kept_from_processes():  # a job may start a process
+        return pool.submit(_store, shard, limits, folder)
+
+
 def _begin(receiver: Connection) -> None:
     """Make this process one of a pool: it ends as soon as nobody can write to `receiver` any more."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is sent to all; the first process tells the others
+    tqdm.set_lock(threading.RLock())  # else one of several processes, which is reported as lost when this one is killed
     sys.stderr = io.StringIO()  # no terminal: there is no place for several progress bars
     threading.Thread(target=_end_after, args=(receiver,), daemon=True).start()
 
