@@ -118,6 +118,15 @@ def test_the_stage_trains_and_ranks_the_same_with_two_processes(project: Path) -
     assert (project / "models/sasrec.safetensors").read_bytes() == weights
 
 
+def test_a_process_without_a_row_of_the_batch_trains_as_well(project: Path) -> None:
+    losses_of = []
+    for processes in (1, 3):
+        set_params(project, train={"batch_size": 2, "num_epochs": 1, "loss": "softmax", "processes": processes})
+        runner(project)(*TRAIN_GPU)
+        losses_of.append(losses(project))
+    assert losses_of[1] == pytest.approx(losses_of[0], rel=1e-4)
+
+
 def test_the_evaluation_is_the_same_with_two_processes(project: Path) -> None:
     paths = [project / "metrics/eval.json", project / "plots/rank_histogram.csv"]
     alone = [path.read_bytes() for path in paths]

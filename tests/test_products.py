@@ -68,7 +68,7 @@ def draw(*shape: int) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(len(shape) + sum(shape)), requires_grad=True)
 
 
-@pytest.mark.parametrize("shape", [(4, 9, 6), (1, 1, 6), (5, 6)])
+@pytest.mark.parametrize("shape", [(4, 9, 6), (1, 1, 6), (5, 6), (0, 6), (0, 9, 6), (4, 0, 6)])
 @pytest.mark.parametrize("outputs", [1, 7])
 def test_a_linear_layer_and_its_gradients_are_those_of_pytorch(
     portable: None, shape: tuple[int, ...], outputs: int
@@ -79,7 +79,8 @@ def test_a_linear_layer_and_its_gradients_are_those_of_pytorch(
 
 
 @pytest.mark.parametrize(
-    ("batch", "rows", "terms", "columns"), [(1, 5, 6, 5), (3, 1, 6, 7), (4, 9, 1, 1), (7, 8, 8, 8)]
+    ("batch", "rows", "terms", "columns"),
+    [(1, 5, 6, 5), (3, 1, 6, 7), (4, 9, 1, 1), (7, 8, 8, 8), (0, 5, 6, 5), (3, 0, 6, 7), (3, 5, 6, 0)],
 )
 @pytest.mark.parametrize("transposed", [False, True])
 def test_products_of_batches_and_their_gradients_are_those_of_pytorch(

@@ -101,6 +101,8 @@ class _Batched(torch.autograd.Function):
 
 def _product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
     """Return a @ b.T + bias, (rows, columns), for a (rows, terms), b (columns, terms) and bias (columns,)."""
+    if not (a.numel() and b.numel()):  # a process without a row of the batch: oneDNN refuses, and no bit is at stake
+        return F.linear(a, b, bias)
     # oneDNN takes a single row or column for a vector, and adds it up in another order: so there are always two.
     if len(a) == 1:
         return _product(a.repeat(2, 1), b, bias)[:1]
@@ -111,6 +113,8 @@ def _product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
 
 def _products(a: Tensor, b: Tensor) -> Tensor:
     """Return a @ b, (batch, rows, columns), for a (batch, rows, terms) and b (batch, terms, columns)."""
+    if not (a.numel() and b.numel()):
+        return a @ b
     # A convolution of `batch` groups whose kernels cover one place each: oneDNN has products of batches, but PyTorch
     # does not offer them. In three dimensions no group is cut between threads, and their number does not matter.
     (batch, rows, terms), columns = a.shape, b.shape[2]
