@@ -3,7 +3,9 @@
 import csv
 import json
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -206,6 +208,50 @@ def test_what_params_hold_wrong_is_said_once(project: Path) -> None:
     set_params(project, train={"lr": -1, "processes": 2})
     done = runner(project)(*TRAIN_GPU, fails=True)
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_an_interface_that_is_not_there_is_named_in_pytorchs_own_words(project: Path) -> None:
+    set_params(project, train={"processes": 2})
+    done = runner(project)("env", "GLOO_SOCKET_IFNAME=ib0", *TRAIN_GPU, fails=True)
+    assert done.stderr.startswith("error: the training processes cannot be connected by gloo: ifa != nullptr. ")
+    assert done.stderr.endswith("Unable to find address for: ib0\n")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.fixture
+def without_loopback() -> list[str]:
+    """What comes before a command that has a network of its own, with nothing up."""
+    command = ["unshare", "--map-root-user", "--net"]
+    if shutil.which("unshare") is None or subprocess.run([*command, "true"], capture_output=True).returncode != 0:
+        pytest.skip("no network can be taken away here: that takes Linux, and root or user namespaces")
+    return command
+
+
+def test_a_machine_that_cannot_reach_itself_is_told_so(project: Path, without_loopback: list[str]) -> None:
+    set_params(project, train={"processes": 2})
+    done = runner(project)("timeout", "60", *without_loopback, *TRAIN_GPU, fails=True)
+    assert done.stderr.startswith("error: this machine cannot reach itself at 127.0.0.1 (Network is unreachable)")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_process_that_waits_for_another_answers_a_signal(project: Path, number: signal.Signals) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    variables = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    first = subprocess.Popen(
+        TRAIN_GPU,
+        cwd=project,
+        env=os.environ | variables,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    while not any(each.laddr.port == port for each in psutil.Process(first.pid).net_connections()):
+        assert first.poll() is None
+        time.sleep(0.02)
+    first.send_signal(number)
+    assert end_of(first) == (1, [f"error: interrupted; {launch.RESUME}"])
 
 
 WORKER = """

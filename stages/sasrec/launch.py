@@ -53,7 +53,7 @@ def connected(share: Share, device: torch.device) -> Iterator[None]:
     """Connect the processes while the block runs: by NCCL on CUDA, by gloo on the CPU; start them where needed.
 
     Raises:
-        UserError: another one ended first; the message says why, where that is known.
+        UserError: they cannot be connected, or another one ended first; the message says why, where that is known.
 
     """
     if share.count == 1:
@@ -69,7 +69,7 @@ def connected(share: Share, device: torch.device) -> Iterator[None]:
         threading.Thread(target=_watch, args=(others, is_over), daemon=True).start()
     try:
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-        distributed.init_process_group(backend, url, rank=share.rank, world_size=share.count)
+        _connect(backend, url, share)
         yield
         distributed.destroy_process_group()
     except RuntimeError as error:
@@ -86,13 +86,42 @@ def connected(share: Share, device: torch.device) -> Iterator[None]:
 
 def is_lost_connection(error: RuntimeError) -> bool:
     """Return whether gloo, NCCL or their store cannot reach another process any more."""
-    lost = re.search(r"onnection (closed|reset|refused)|Broken pipe|gloo|NCCL|remote process", str(error))
+    lost = re.search(r"onnection (closed|reset|refused)|Broken pipe|imed out|[tT]imeout|remote process", str(error))
     return isinstance(error, distributed.DistError) or lost is not None
 
 
+def _connect(backend: str, url: str, share: Share) -> None:
+    """Connect to the other processes in a thread: while C++ waits for them in this one, no signal is answered."""
+    raised: list[Exception] = []
+
+    def connect() -> None:
+        try:
+            distributed.init_process_group(backend, url, rank=share.rank, world_size=share.count)
+        except Exception as error:  # raised below, where it is caught
+            raised.append(error)
+
+    thread = threading.Thread(target=connect, daemon=True)  # a process that is interrupted does not wait for it
+    thread.start()
+    thread.join()
+    for error in raised:
+        if isinstance(error, RuntimeError) and not is_lost_connection(error):
+            reason = str(error).partition("\n")[0].rpartition("] ")[2]  # without the place in the code of PyTorch
+            raise UserError(f"the training processes cannot be connected by {backend}: {reason}") from None
+        raise error
+
+
 def _free_port() -> int:
+    """Return a port of this machine; raise UserError where it does not reach itself, for which PyTorch would wait."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        try:
+            socket.create_connection(listener.getsockname(), timeout=GRACE_SECONDS).close()
+        except OSError as error:
+            raise UserError(
+                f"this machine cannot reach itself at 127.0.0.1 ({error.strerror or error}), which several processes "
+                "need; bring the loopback interface up (`ip link set lo up`), or set train.processes to 1"
+            ) from None
         return listener.getsockname()[1]
 
 
