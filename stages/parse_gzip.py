@@ -14,12 +14,11 @@ import numpy as np
 import pyarrow as pa
 from tqdm import tqdm
 
-from sasrec import errors, outputs, parallel, params, reviews, shards, spark, storage, usage
+from sasrec import errors, origin, outputs, parallel, params, reviews, shards, spark, storage, usage
 
 RAW = Path("data/raw/reviews.json.gz")
 REVIEWS = Path("data/interim/reviews.parquet")
 REJECTED = Path("data/interim/rejected.parquet")
-NUM_SHOWN = 3  # rejected lines named in the message
 
 Read = Callable[[Sequence[Path]], Generator[parallel.Batches, None, None]]
 """Yields the batches of each shard, in order."""
@@ -66,15 +65,17 @@ def parse(
             for parsed, rejected in batches:
                 good.write(parsed)
                 bad.write(renumbered(rejected, num_before))
-                rows = rejected.slice(0, NUM_SHOWN - len(first_rejected)).to_pylist()
+                rows = rejected.slice(0, reviews.NUM_SHOWN - len(first_rejected)).to_pylist()
                 first_rejected += [f"{where} {row['line_number']}: {row['reason']}" for row in rows]
                 progress.update(len(parsed) + len(rejected))
-    num_lines = good.num_rows + bad.num_rows
-    if bad.num_rows > limits.max_rejected_fraction * num_lines:
-        shown = "; ".join(first_rejected)
+            if limits.refuse(bad.num_rows):
+                break
+    if bad.num_rows > limits.max_rejected_fraction * (good.num_rows + bad.num_rows):
+        lines = f"{good.num_rows + bad.num_rows} lines"
         raise errors.UserError(
-            f"{raw}: {bad.num_rows} of {num_lines} lines are no reviews ({shown}); mend the file, or raise "
-            f"parse_gzip.max_rejected_fraction in params.yaml, now {limits.max_rejected_fraction}"
+            f"{raw}: {bad.num_rows} of {f'the first {lines}' if limits.refuse(bad.num_rows) else lines} are no reviews "
+            f"({'; '.join(first_rejected)}); mend the file, or raise parse_gzip.max_rejected_fraction in params.yaml, "
+            f"now {limits.max_rejected_fraction}"
         )
     if good.num_rows == 0:
         raise errors.UserError(f"{raw}: holds no review; get another dump (section fetch of params.yaml)")
@@ -96,7 +97,11 @@ def main() -> None:
     errors.require(RAW)
     outputs.make_folders(REVIEWS, REJECTED)
     with outputs.whole(REVIEWS) as good, outputs.whole(REJECTED) as bad, reader(section, spark_params) as read:
-        parse(RAW, good, bad, section, read, folder)
+        try:
+            parse(RAW, good, bad, section, read, folder)
+        except reviews.DamagedError as error:
+            name, remedy = origin.of_damaged(Path(error.path), RAW)
+            raise errors.UserError(f"{name}: {error.reason}; {remedy}") from None
 
 
 if __name__ == "__main__":

@@ -164,6 +164,41 @@ def test_a_file_of_ones_own_is_linked_into_the_workspace_and_the_cache(project: 
     assert mine.stat().st_nlink == 3  # mine, the workspace's and the cache's: one copy of the bytes
 
 
+@pytest.mark.parametrize("other_name", [False, True])
+def test_a_damaged_file_of_ones_own_is_named_and_an_intact_one_put_there_is_taken(
+    project: Path, tmp_path: Path, other_name: bool
+) -> None:
+    mine, intact = tmp_path / "mine.json.gz", (project / "data/raw/reviews.json.gz").read_bytes()
+    mine.write_bytes(intact[:-100])
+    set_params(project, fetch={"source": "file", "file": str(mine)})
+    run = runner(project)
+    said = run("dvc", "repro", fails=True).stderr
+    assert f"error: {mine}: the gzip data end too early or with garbage; replace it by an intact file, or set" in said
+    assert "run `dvc repro --force fetch && dvc repro`\n" in said
+    if other_name:
+        mine = tmp_path / "other.json.gz"
+        set_params(project, fetch={"file": str(mine)})
+    (tmp_path / "new").write_bytes(intact)
+    (tmp_path / "new").replace(mine)
+    run("dvc", "repro", "--force", "fetch")
+    assert stages_run(run("dvc", "repro").stdout) == ["evaluate"]  # the same reviews; the card names the source
+    assert run("dvc", "status").stdout == "Data and pipelines are up to date.\n"
+
+
+def test_a_dump_that_was_damaged_after_it_was_fetched_is_not_blamed_on_its_source(
+    project: Path, tmp_path: Path
+) -> None:
+    raw = project / "data/raw/reviews.json.gz"
+    mine = tmp_path / "mine.json.gz"
+    mine.write_bytes(raw.read_bytes())
+    set_params(project, fetch={"source": "file", "file": str(mine)})
+    raw.unlink()
+    raw.write_bytes(mine.read_bytes()[:-1])
+    done = runner(project)(sys.executable, "stages/parse_gzip.py", fails=True)
+    assert done.stderr.startswith("error: data/raw/reviews.json.gz: the gzip data end too early")
+    assert done.stderr.endswith("; `make heal` makes it again\n")
+
+
 def test_a_failing_stage_leaves_no_output(project: Path) -> None:
     set_params(project, evaluation={"num_user_sample": 10_000})
     done = runner(project)("dvc", "repro", fails=True)

@@ -16,7 +16,7 @@ from conftest import ROOT, parse_gzip_params, review, set_params, write_dump
 from isal import igzip_threaded
 
 import parse_gzip
-from sasrec import reviews
+from sasrec import download, reviews
 from sasrec.errors import UserError
 
 
@@ -198,18 +198,64 @@ WHOLE = gzip.compress(b"\n".join([GOOD] * 1000), mtime=0)
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "dump.json.gz: is empty; remove it"),
+        (b"", "dump.json.gz: is empty$"),
         (b"<html>quota</html>", "dump.json.gz: not intact gzip"),
         (WHOLE[:-1], "dump.json.gz: the gzip data end too early"),
         (WHOLE[:50], "dump.json.gz: the gzip data end too early"),
         (WHOLE[:-8] + zlib.crc32(b"other").to_bytes(4, "little") + WHOLE[-4:], "dump.json.gz: not intact gzip"),
     ],
 )
-def test_a_damaged_dump_is_named_with_the_remedy(tmp_path: Path, content: bytes, message: str) -> None:
+def test_a_damaged_dump_is_named_with_the_reason(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "dump.json.gz"
     path.write_bytes(content)
     with pytest.raises(UserError, match=message):
         read(path)
+
+
+def with_header(name: bytes = b"", comment: bytes = b"", extra: bytes = b"") -> bytes:
+    """A dump of one review whose header holds all that RFC 1952 knows, and its checksum."""
+    header = b"\x1f\x8b\x08\x1e" + bytes(6) + len(extra).to_bytes(2, "little") + extra + name + b"\0" + comment + b"\0"
+    checksum = (zlib.crc32(header) & 0xFFFF).to_bytes(2, "little")
+    return header + checksum + gzip.compress(GOOD, mtime=0)[10:]
+
+
+@pytest.mark.parametrize("header", [{"name": b"n" * 600_000}, {"comment": b"c" * 600_000}, {"extra": b"x" * 65_535}])
+def test_a_long_header_is_read_wherever_it_is(tmp_path: Path, header: dict[str, bytes]) -> None:
+    path = tmp_path / "dump.json.gz"
+    path.write_bytes(gzip.compress(GOOD + b"\n") + with_header(**header))
+    assert len(read(path)[0]) == 2
+    download.check_intact(path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        with_header(name=b"n" * 9_000_000),
+        with_header(name=b"n" * 9_000_000)[:8_500_000],
+        with_header(comment=b"c").replace(b"c", b"d", 1),
+        gzip.compress(GOOD)[:10] + b"\xff" * 30,  # a kind of block that there is not
+        gzip.compress(GOOD)[:-1],
+    ],
+)
+def test_what_no_header_and_no_block_may_be_is_refused_here_and_as_a_download(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "dump.json.gz"
+    path.write_bytes(content)
+    for read_all in (read, download.check_intact):
+        with pytest.raises(UserError, match=r"not intact gzip|end too early"):
+            read_all(path)
+
+
+def test_memory_and_time_stay_small_however_many_lines_a_block_holds(folder: Path) -> None:
+    parse_gzip.RAW.write_bytes(gzip.compress(b"\n" * 3_000_000))
+    sizes = [
+        len(rejected) for _good, rejected in reviews.read(parse_gzip.RAW, parse_gzip_params(max_rejected_fraction=1))
+    ]
+    assert sum(sizes) == 3_000_000
+    assert max(sizes) == reviews.LINES_AT_ONCE
+    with pytest.raises(
+        UserError, match=rf"{sizes[0]} of the first {sizes[0]} lines are no reviews \(line 1: blank line; "
+    ):
+        parse_gzip.main()
 
 
 SHORT = json.dumps(review()).encode()

@@ -5,18 +5,16 @@ import hashlib
 import shutil
 import sys
 import time
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import gdown
 import requests
 from gdown.exceptions import DownloadError, FileURLRetrievalError
-from isal import igzip
 from urllib3.exceptions import InvalidHeader
 from urllib3.util import Retry
 
-from sasrec import outputs, progress, shards, visible
+from sasrec import gzip_blocks, outputs, progress, shards, visible
 from sasrec.errors import UserError
 
 DRIVE_URL = "https://drive.google.com/uc?id={}"
@@ -123,13 +121,11 @@ def _seconds_to_wait(response: requests.Response, attempt: int) -> float:
 def check_intact(path: Path) -> None:
     """Raise UserError where `path` is not one whole gzip file; reads all of it."""
     try:
-        with progress.reading(path, "check") as raw, igzip.open(raw, "rb") as file:
-            is_empty = not file.read(BLOCK_BYTES)
-            while file.read(BLOCK_BYTES):
-                pass
-    except (EOFError, zlib.error, OSError) as error:  # isal raises gzip.BadGzipFile, an OSError, and zlib.error
+        with progress.reading(path, "check") as raw:
+            num_blocks = sum(1 for _block in gzip_blocks.decompressed(raw, BLOCK_BYTES))
+    except gzip_blocks.DamagedError as error:
         raise UserError(f"sent a page, or a damaged or incomplete file, instead of the dump ({error})") from None
-    if is_empty:
+    if num_blocks == 0:
         raise UserError("sent an empty file instead of the dump")
 
 

@@ -79,20 +79,25 @@ def read_on_spark(
     def store(numbers: Iterable[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
         for number in (number for batch in numbers for number in batch["id"].to_pylist()):
             folder = here / scratch / f"{number}.{uuid.uuid4().hex}"  # Spark may try a shard twice, even at once
-            error = ""
+            error = damage = ""
             try:
                 _store(here / shards[number], limits, folder)
+            except reviews.DamagedError as raised:
+                damage = raised.reason
             except UserError as raised:
                 error = str(raised).replace(f"{here}/", "")
-            yield pa.RecordBatch.from_pydict({"number": [number], "folder": [str(folder)], "error": [error]})
+            row = {"number": [number], "folder": [str(folder)], "error": [error], "damage": [damage]}
+            yield pa.RecordBatch.from_pydict(row)
 
     with spark.working():
         spark.ship(session, scratch)
         numbers = session.range(0, len(shards), numPartitions=len(shards))  # one each
-        stored = numbers.mapInArrow(store, "number long, folder string, error string")
+        stored = numbers.mapInArrow(store, "number long, folder string, error string, damage string")
         stored.write.parquet(spark.uri(scratch / "stored"))
     rows = [row for path in scratch.glob("stored/part-*") for row in pq.ParquetFile(path).read().to_pylist()]
     for row in sorted(rows, key=itemgetter("number")):
+        if row["damage"]:
+            raise reviews.DamagedError(str(shards[row["number"]]), row["damage"])
         if row["error"]:
             raise UserError(row["error"])
         yield _stored(Path(row["folder"]))

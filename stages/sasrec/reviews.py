@@ -9,12 +9,13 @@ from typing import Annotated, Literal, NamedTuple
 import msgspec
 import numpy as np
 import pyarrow as pa
-from isal import igzip_lib, igzip_threaded
 
-from sasrec import storage
+from sasrec import gzip_blocks, storage
 from sasrec.errors import UserError
 
 BLOCK_BYTES = 1 << 19  # the decompressor hands over 1 MB: larger reads wait for it; small ones stay in cache
+LINES_AT_ONCE = 1 << 13  # where a block is parsed line by line: it may hold as many lines as bytes
+NUM_SHOWN = 3  # rejected lines named in the message
 REJECTED_TEXT_CHARACTERS = 200
 MIN_EXPANDED_BYTES = 1 << 26  # a file that expands to less harms nobody, whatever parse_gzip.max_expansion says
 MALFORMED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)  # what decoding a line raises
@@ -38,6 +39,10 @@ class ParseGzipParams(msgspec.Struct, frozen=True):
     engine: Literal["local", "spark"]  # what reads the shards of a dump
     num_processes: Annotated[int, msgspec.Meta(ge=1, le=1 << 10)] | None  # of engine local; None: half the cores
 
+    def refuse(self, num_rejected: int) -> bool:
+        """Return whether so many malformed lines decide, whatever the other lines are, and are enough to name some."""
+        return self.max_rejected_fraction == 0 and num_rejected > NUM_SHOWN
+
 
 Id = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]  # and no control character, which is checked apart
 
@@ -51,6 +56,18 @@ class Review(msgspec.Struct, gc=False):
     rating: Annotated[int, msgspec.Meta(ge=0, le=5)]  # 0: reviewed without stars
 
 
+class DamagedError(UserError):
+    """A file of the dump is not whole, intact gzip."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(path, reason)
+        self.path = path
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}"
+
+
 class Rejected(NamedTuple):
     """A line that is no review."""
 
@@ -62,33 +79,33 @@ class Rejected(NamedTuple):
 def read(path: Path, limits: ParseGzipParams) -> Iterator[tuple[pa.RecordBatch, pa.RecordBatch]]:
     """Yield (reviews, rejected) batches of schemas REVIEWS and REJECTED, in file order, in bounded memory.
 
-    Every line of the file is a row of exactly one of the two.
+    Every line of the file is a row of exactly one of the two. Reading ends early where `limits` refuse what was read.
 
     Raises:
-        UserError: the file is empty, not gzip, truncated or damaged, or expands beyond `limits.max_expansion`.
+        DamagedError: the file is empty, not gzip, truncated or damaged.
+        UserError: it expands beyond `limits.max_expansion`, or cannot be read.
 
     """
-    line_number = 1
+    line_number, num_rejected = 1, 0
     for block in _whole_lines(_decompressed(path, limits.max_expansion), limits.max_line_bytes):
-        reviews, rejected = _parse(block, line_number, limits.max_line_bytes)
-        line_number += len(reviews) + len(rejected)
-        yield reviews, rejected
+        for reviews, rejected in _parse(block, line_number, limits.max_line_bytes):
+            line_number += len(reviews) + len(rejected)
+            num_rejected += len(rejected)
+            yield reviews, rejected
+            if limits.refuse(num_rejected):
+                return
 
 
 def _decompressed(path: Path, max_expansion: int) -> Iterator[bytes]:
     """Yield what the gzip file holds, in blocks of BLOCK_BYTES; raise as `read` does."""
     pointer = storage.pointer(path)
-    name, remedy = str(path), "remove it and run `dvc repro` to fetch it again"
-    if pointer:
-        name, remedy = pointer.url, "put an intact file there, and run `dvc repro --force fetch`"
+    name = pointer.url if pointer else str(path)
+    num_compressed, num_bytes = pointer.num_bytes if pointer else path.stat().st_size, 0
+    if num_compressed == 0:
+        raise DamagedError(str(path), "is empty")
     try:
-        num_compressed, num_bytes = pointer.num_bytes if pointer else path.stat().st_size, 0
-        if num_compressed == 0:
-            raise UserError(f"{name}: is empty; {remedy}")
-        with storage.reading(path, "read") as raw, igzip_threaded.open(raw, "rb", threads=1) as file:
-            # isal returns nothing, once, also where its thread puts the rest down and ends just as the reader has
-            # given up waiting. The second of two reads tells whether that was the end.
-            while block := file.read(BLOCK_BYTES) or file.read(BLOCK_BYTES):
+        with storage.reading(path, "read") as raw:
+            for block in gzip_blocks.decompressed(raw, BLOCK_BYTES):
                 num_bytes += len(block)
                 if num_bytes > max(MIN_EXPANDED_BYTES, max_expansion * num_compressed):
                     raise UserError(
@@ -96,10 +113,10 @@ def _decompressed(path: Path, max_expansion: int) -> Iterator[bytes]:
                         f"or raise parse_gzip.max_expansion in params.yaml, now {max_expansion}"
                     )
                 yield block
-    except EOFError:
-        raise UserError(f"{name}: the gzip data end too early or with garbage; {remedy}") from None
-    except (igzip_lib.error, OSError) as error:  # type: ignore[misc]  # a class; isal's stub says an instance
-        raise UserError(f"{name}: not intact gzip ({error}); {remedy}") from None
+    except gzip_blocks.DamagedError as error:
+        raise DamagedError(str(path), str(error)) from None
+    except OSError as error:
+        raise UserError(f"{name}: cannot be read ({error}); run `dvc repro` again") from None
 
 
 def _whole_lines(blocks: Iterable[bytes], max_line_bytes: int) -> Iterator[bytes]:
@@ -124,14 +141,29 @@ def _whole_lines(blocks: Iterable[bytes], max_line_bytes: int) -> Iterator[bytes
         yield b"".join(begun)
 
 
-def _parse(block: bytes, first_line_number: int, max_line_bytes: int) -> tuple[pa.RecordBatch, pa.RecordBatch]:
+def _parse(
+    block: bytes, first_line_number: int, max_line_bytes: int
+) -> Iterator[tuple[pa.RecordBatch, pa.RecordBatch]]:
+    """Yield the rows of the lines of `block`, at once where all are reviews."""
     reviews = _parse_at_once(block, max_line_bytes)
     if reviews is not None:
         batch = _reviews_batch(reviews)
         if not any(_hold_control_characters(batch[name]) for name in ("user_id", "book_id")):
-            return batch, _rejected_batch([])
-    reviews, rejected = _parse_line_by_line(block, first_line_number, max_line_bytes)
-    return _reviews_batch(reviews), _rejected_batch(rejected)
+            yield batch, _rejected_batch([])
+            return
+    for lines in _pieces(block):
+        reviews, rejected = _parse_line_by_line(lines, first_line_number, max_line_bytes)
+        first_line_number += len(reviews) + len(rejected)
+        yield _reviews_batch(reviews), _rejected_batch(rejected)
+
+
+def _pieces(block: bytes) -> Iterator[bytes]:
+    """Yield LINES_AT_ONCE lines of `block` at a time, without the line end of a piece's last one."""
+    ends = np.flatnonzero(np.frombuffer(block, np.uint8) == ord("\n"))[LINES_AT_ONCE - 1 :: LINES_AT_ONCE]
+    begin = 0
+    for end in [*ends.tolist(), len(block)]:
+        yield block[begin:end]
+        begin = end + 1
 
 
 def _parse_at_once(block: bytes, max_line_bytes: int) -> list[Review] | None:
