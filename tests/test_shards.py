@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
+from unittest import mock
 
 import psutil
 import pyarrow.parquet as pq
@@ -168,6 +169,44 @@ def test_the_order_is_that_of_the_list_and_of_the_names_that_a_glob_matches(
     assert shards.named("e*.gz") == [Path("e*.gz")]
     with pytest.raises(UserError, match=r"a.gz: fetch.file in params.yaml names it twice"):
         shards.named(["a.gz", "*.gz"])
+
+
+@pytest.mark.parametrize("link", ["./a.gz", "symbolic.gz", "hard.gz", "folder/../a.gz", "linked/../a.gz"])
+def test_a_file_that_two_names_mean_is_refused_with_both(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, link: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a.gz").touch()
+    Path("symbolic.gz").symlink_to("a.gz")
+    Path("hard.gz").hardlink_to("a.gz")
+    Path("folder").mkdir()
+    Path("linked").symlink_to("folder")
+    with pytest.raises(
+        UserError, match=r"^(.*): fetch.file in params.yaml names it twice, first as (.*); remove one$"
+    ) as caught:
+        shards.named([str(tmp_path / "a.gz"), link])
+    assert str(caught.value).startswith(str(Path(link)))
+    assert f"first as {tmp_path / 'a.gz'};" in str(caught.value)
+
+
+def test_a_url_that_is_named_twice_is_refused() -> None:
+    with pytest.raises(UserError, match=r"s3://books/a.gz: fetch.file in params.yaml names it twice"):
+        shards.named(["s3://books/a.gz", "s3://books/b.gz", "s3://books/a.gz"])
+
+
+def test_the_shards_are_in_the_order_of_their_numbers_however_many_there_are(tmp_path: Path) -> None:
+    numbers = [2, 10, 10_000, 99_999, 100_000, 1_000_000]
+    for number in numbers:
+        shards.place(tmp_path, number).touch()
+    assert shards.paths(tmp_path) == [shards.place(tmp_path, number) for number in numbers]
+
+
+def test_naming_shards_compares_no_name_with_all_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compared = mock.Mock(side_effect=Path.__eq__)
+    names = [str(tmp_path / str(number)) for number in range(100)]
+    monkeypatch.setattr(type(tmp_path), "__eq__", lambda a, b: compared(a, b))
+    shards.named(names)
+    assert compared.call_count <= len(names)
 
 
 def test_one_file_that_a_glob_matches_is_a_dump_and_several_are_its_shards(folder: Path) -> None:

@@ -21,10 +21,23 @@ def named(file: str | list[str]) -> list[Source]:
     """
     names = [file] if isinstance(file, str) else file
     sources = [source for name in names for source in _matching(name)]
+    names_of: dict[object, Source] = {}
     for source in sources:
-        if sources.count(source) > 1:
-            raise UserError(f"{source}: fetch.file in params.yaml names it twice; remove one")
+        file_of_name = _file_of(source)
+        if file_of_name in names_of:
+            raise UserError(
+                f"{source}: fetch.file in params.yaml names it twice, first as {names_of[file_of_name]}; remove one"
+            )
+        names_of[file_of_name] = source
     return sources
+
+
+def _file_of(source: Source) -> object:
+    """Return what all names of a file share: a file here has several where there are links."""
+    if isinstance(source, str) or not source.exists():
+        return source
+    found = source.stat()
+    return found.st_dev, found.st_ino
 
 
 def _matching(name: str) -> Sequence[Source]:
@@ -43,4 +56,6 @@ def place(dump: Path, number: int) -> Path:
 
 def paths(dump: Path) -> list[Path]:
     """Return the files of `dump` in order: the shards of a folder, else itself."""
-    return sorted(dump.iterdir()) if dump.is_dir() else [dump]
+    if not dump.is_dir():
+        return [dump]
+    return sorted(dump.iterdir(), key=lambda path: (len(path.name), path.name))  # from 100,000 on, names are longer
