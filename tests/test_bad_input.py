@@ -98,11 +98,19 @@ def test_no_reader_left_after_the_filter(folder: Path) -> None:
     assert_refused(folder, "filter_reindex", "no reader has 10 reviews", "lower filter_reindex.min_ratings")
 
 
-def test_less_memory_than_the_engine_needs(folder: Path) -> None:
+@pytest.mark.parametrize(
+    ("limit", "message"),
+    [
+        ("1KB", "is 1KB, which is too little"),
+        ("1MB", "is 1MB, which is too little"),
+        ("99999999999999999999GB", "is 99999999999999999999GB, which DuckDB refuses"),
+    ],
+)
+def test_a_memory_limit_that_the_engine_cannot_keep(folder: Path, limit: str, message: str) -> None:
     dump(folder)
-    set_params(folder, filter_reindex={"memory_limit": "1MB"})
+    set_params(folder, filter_reindex={"memory_limit": limit})
     run(folder, "parse_gzip")
-    assert_refused(folder, "filter_reindex", "filter_reindex.memory_limit is 1MB, which is too little")
+    assert_refused(folder, "filter_reindex", f"error: params.yaml: filter_reindex.memory_limit {message}")
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """What an earlier stage wrote is damaged: the stage that reads it ends with one line that names the file and the remedy."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from unittest import mock
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,7 +22,7 @@ import torch
 from conftest import ROOT, parse_gzip_params, runner
 from safetensors.numpy import load_file, save
 
-from sasrec import digests, errors, holdout, inputs, interactions_file, model, outputs, reviews
+from sasrec import digests, engines, errors, holdout, inputs, interactions_file, model, outputs, reviews
 
 with mock.patch.dict(os.environ):  # the stages set variables for torch when they are imported
     import evaluate
@@ -309,3 +311,34 @@ def test_healing_keeps_what_is_intact_and_names_what_is_not(tmp_path: Path) -> N
     (cache / "ab").mkdir()
     (cache / "ab" / ".being-written").write_bytes(b"by DVC")
     assert [path.read_bytes() for path in heal.damaged(tmp_path)] == [b"damage?"]
+
+
+@pytest.mark.parametrize(
+    ("error", "lacking"),
+    [
+        (MemoryError("Unable to allocate 59 KiB"), "out of memory"),
+        (pa.ArrowMemoryError("malloc of size 64 failed"), "out of memory"),
+        (RuntimeError("std::bad_alloc"), "out of memory"),
+        (duckdb.OutOfMemoryException("Out of Memory Error: failed to pin block"), "out of memory"),
+        (OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)), "out of memory"),
+        (RuntimeError("can't start new thread"), "no more threads can be started"),
+        (OSError("Failed to launch worker thread: Resource temporarily unavailable"), "no more threads can be started"),
+    ],
+)
+def test_what_the_machine_lacks_is_not_blamed_on_a_file(error: Exception, lacking: str) -> None:
+    def main() -> None:
+        with inputs.reading(Path("data/interim/reviews.parquet")):
+            raise error
+
+    with pytest.raises(SystemExit) as ended:
+        errors.run(main)
+    assert str(ended.value).startswith(f"error: {lacking} ({error}); close other programs")
+
+
+def test_an_engine_that_finds_too_little_memory_blames_no_limit_that_is_not_set(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"user_id": ["u"]}), tmp_path / "reviews.parquet")
+    with (
+        pytest.raises(MemoryError, match="bad allocation"),
+        engines.on_duckdb(tmp_path / "reviews.parquet", None, tmp_path),
+    ):
+        raise duckdb.OutOfMemoryException("Out of Memory Error: bad allocation")

@@ -35,11 +35,18 @@ def on_duckdb(reviews: Path, memory_limit: str | None, scratch: Path) -> Iterato
     """Yield DuckDB, which puts what exceeds `memory_limit` (None: most of the memory) into the folder `scratch`.
 
     Raises:
-        UserError: the limit is too low even so.
+        UserError: the limit is too low even so, or DuckDB cannot count so far.
+        MemoryError: there is too little memory, without a limit.
 
     """
     limit = {"memory_limit": memory_limit} if memory_limit else {}
-    connection = ibis.duckdb.connect(temp_directory=str(scratch), preserve_insertion_order=False, **limit)
+    try:
+        connection = ibis.duckdb.connect(temp_directory=str(scratch), preserve_insertion_order=False, **limit)
+    except duckdb.ParserException as error:
+        raise UserError(
+            f"params.yaml: filter_reindex.memory_limit is {memory_limit}, which DuckDB refuses: {error}; set it to "
+            "null, or to less than the memory that there is"
+        ) from None
     try:
         table = _read(connection, reviews).rename(position="file_row_number")
         # Batches, not to_pyarrow: that imports pandas, which takes longer than the rows.
@@ -47,6 +54,8 @@ def on_duckdb(reviews: Path, memory_limit: str | None, scratch: Path) -> Iterato
         yield Engine(table, partial(connection.create_table, temp=True), batches)
     except duckdb.OutOfMemoryException as error:
         said = str(error).partition("\n")[0]
+        if memory_limit is None:
+            raise MemoryError(said) from None
         raise UserError(
             f"params.yaml: filter_reindex.memory_limit is {memory_limit}, which is too little: {said}"
         ) from None

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from safetensors.numpy import load
 
 from sasrec import digests, storage
-from sasrec.errors import UserError
+from sasrec.errors import UserError, lack
 
 REMEDY = "if it is damaged or of another run, `make heal` makes it again"
 
@@ -34,6 +34,8 @@ def reading(path: Path) -> Iterator[None]:
         if isinstance(error.__cause__, KeyboardInterrupt):  # what DuckDB makes of Ctrl-C
             raise KeyboardInterrupt from None
         if isinstance(error, OSError) and error.filename:  # of another file, or no damage
+            raise
+        if lack(error):  # of memory or threads
             raise
         raise UserError(f"{path}: cannot be used: {error}; {REMEDY}") from error
 

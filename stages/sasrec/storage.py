@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from sasrec import progress
 from sasrec.digests import ParquetSink
-from sasrec.errors import UserError
+from sasrec.errors import UserError, lack
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -217,7 +217,7 @@ def _using(url: str) -> Iterator[None]:
         scheme = url.partition("://")[0]
         raise UserError(f"params.yaml: {url}: {scheme}:// needs another package: {error}") from None
     except Exception as error:  # every storage has exceptions of its own
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:  # of the copy
+        if (isinstance(error, OSError) and error.errno == errno.ENOSPC) or lack(error):  # of this machine
             raise
         raise UserError(
             f"{url}: cannot be used ({error}); correct the URL in params.yaml, or the credentials in the environment"
