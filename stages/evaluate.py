@@ -23,6 +23,7 @@ from sasrec import (
     holdout,
     inputs,
     launch,
+    memory,
     metrics_table,
     model,
     outputs,
@@ -72,6 +73,8 @@ def main() -> None:
     with inputs.reading(CONFIG):
         if config.num_books != training_set.num_books:
             raise ValueError(f"the model has {config.num_books} books, {TRAIN} {training_set.num_books}")
+    of_ranking = memory.of_ranking(config.sasrec, held_out.histories, config.num_books, where)
+    memory.require("evaluation", of_ranking, where)
     network = model.load(WEIGHTS, config).to(where)
     by_name = {
         "sasrec": scorers.by_model(network, share, padding=evaluation.padding),

@@ -28,6 +28,7 @@ from sasrec import (
     holdout,
     launch,
     live,
+    memory,
     model,
     outputs,
     params,
@@ -231,6 +232,9 @@ def train_and_write() -> None:
             f"params.yaml: train.batch_size is {section.batch_size}, more than the {train.num_readers} readers, so "
             "that an epoch has no step; lower it"
         )
+    of_training = memory.of_training(sasrec, section, train.histories, train.num_books, where)
+    memory.require("training", of_training, where)
+    memory.require("validation", memory.of_ranking(sasrec, validation.histories, train.num_books, where), where)
     state = training.start(train, section, sasrec, where)
     # A checkpoint holds nothing of how many processes wrote it: any number goes on from it.
     key = checkpoint.key([sasrec, msgspec.structs.replace(section, processes=1)], [TRAIN, VALIDATION], where)

@@ -11,15 +11,19 @@ import msgspec
 import numpy as np
 import pytest
 import torch
-from conftest import sequences, train_params, training_set
+from conftest import sequences, set_params, train_params, training_set
 
-from sasrec import checkpoint, errors, training
+from sasrec import checkpoint, errors, memory, training
 from sasrec.errors import UserError
+from sasrec.holdout import TrainingSet
 from sasrec.model import SasrecParams
 from sasrec.sampling import PackedSampler
 from sasrec.train_params import TrainParams
 
 with mock.patch.dict(os.environ):  # the stage sets variables for torch when it is imported
+    import curves
+
+    import evaluate
     import train_gpu
 
 CPU = torch.device("cpu")
@@ -90,6 +94,74 @@ def test_no_checkpoint_holds_weights_that_are_not_finite(tmp_path: Path, monkeyp
     with pytest.raises(UserError, match="the weights after step 10 are not finite"):
         train_gpu.train_epoch(state, take_step, params(), NUM_STEPS, tmp_path / "state")
     assert not (tmp_path / "state").exists()
+
+
+def bytes_that_autograd_keeps(sasrec: SasrecParams, section: TrainParams, train: TrainingSet) -> int:
+    """What exists at the end of a step's forward pass: the tensors that its gradients need, the mask, and Adam's."""
+    state = training.start(train, section, sasrec, CPU)
+    kept = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage()
+        return tensor
+
+    batch = PackedSampler(train, training.sizes(section, sasrec.max_len)).draw(state.batch_rng)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        loss = training.Objective(state.model, train, section)(batch, state.generator)
+    weights = sum(parameter.nbytes for parameter in state.model.parameters())
+    mask = 4 * len(batch.history) * sasrec.max_len**2
+    assert loss.isfinite()
+    return sum(storage.nbytes() for storage in kept.values()) + mask + 2 * weights
+
+
+LONG = training_set(sequences(*[np.arange(1, 301)] * 9, [1, 2]), num_books=400)
+
+
+@pytest.mark.parametrize("changes", curves.OBJECTIVES.values(), ids=curves.OBJECTIVES)
+@pytest.mark.parametrize(
+    "sasrec",
+    [
+        SasrecParams(200, 8, 1, 1, 0.2, False, 0.02),
+        SasrecParams(400, 16, 4, 3, 0.0, True, 0.02),
+        SasrecParams(3, 64, 2, 4, 0.5, False, 0.02),
+        SasrecParams(50, 8, 1, 0, 0.5, False, 0.02),
+    ],
+)
+def test_no_more_memory_is_asked_for_than_a_step_takes(sasrec: SasrecParams, changes: dict[str, object]) -> None:
+    section = params(batch_size=16, **changes)
+    found = sum(memory.of_training(sasrec, section, LONG.histories, LONG.num_books, CPU).values())
+    taken = bytes_that_autograd_keeps(sasrec, section, LONG)
+    assert found <= taken
+    assert found > 0.1 * taken  # it says something
+
+
+@pytest.mark.parametrize(
+    ("sasrec", "train", "key"),
+    [
+        ({"max_len": 65536}, {}, "sasrec.max_len"),
+        ({"hidden_units": 65536}, {}, "sasrec.hidden_units"),
+        ({}, {"num_negatives": 2**31 - 1}, "train.num_negatives"),
+    ],
+)
+def test_what_cannot_fit_into_the_memory_is_refused_before_any_work(
+    project: Path, monkeypatch: pytest.MonkeyPatch, sasrec: dict[str, object], train: dict[str, object], key: str
+) -> None:
+    monkeypatch.chdir(project)
+    monkeypatch.setattr("sasrec.device.use", lambda *_: CPU)
+    monkeypatch.setattr(memory, "_num_bytes", lambda _: 25 * 10**9)
+    set_params(project, sasrec=sasrec, train=train)
+    with pytest.raises(UserError, match=rf"^params.yaml: training takes at least [0-9]+\.[0-9] GB .* lower {key}$"):
+        train_gpu.main()
+
+
+def test_a_model_that_cannot_be_evaluated_here_is_refused(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(project)
+    monkeypatch.setattr("sasrec.device.use", lambda *_: CPU)
+    monkeypatch.setattr(memory, "_num_bytes", lambda _: 10**5)
+    with pytest.raises(
+        UserError, match=r"evaluation takes at least 0.0 GB of memory, and this machine has 0.0 GB; lower"
+    ):
+        evaluate.main()
 
 
 def raise_on_the_gpu() -> None:
