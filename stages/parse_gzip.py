@@ -70,12 +70,13 @@ def parse(
                 progress.update(len(parsed) + len(rejected))
             if limits.refuse(bad.num_rows):
                 break
-    if bad.num_rows > limits.max_rejected_fraction * (good.num_rows + bad.num_rows):
-        lines = f"{good.num_rows + bad.num_rows} lines"
+    num_lines = good.num_rows + bad.num_rows
+    if bad.num_rows > limits.max_rejected_fraction * num_lines:
+        # A dump that is refused early is not read to its end.
+        lines = f"the first {num_lines}" if limits.refuse(bad.num_rows) else f"{num_lines}"
         raise errors.UserError(
-            f"{raw}: {bad.num_rows} of {f'the first {lines}' if limits.refuse(bad.num_rows) else lines} are no reviews "
-            f"({'; '.join(first_rejected)}); mend the file, or raise parse_gzip.max_rejected_fraction in params.yaml, "
-            f"now {limits.max_rejected_fraction}"
+            f"{raw}: {bad.num_rows} of {lines} lines are no reviews ({'; '.join(first_rejected)}); mend the file, or "
+            f"raise parse_gzip.max_rejected_fraction in params.yaml, now {limits.max_rejected_fraction}"
         )
     if good.num_rows == 0:
         raise errors.UserError(f"{raw}: holds no review; get another dump (section fetch of params.yaml)")
