@@ -12,10 +12,10 @@ import platform
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pyarrow.parquet as pq
 from ruamel.yaml import YAML
@@ -43,13 +43,30 @@ def run(*command: str, folder: Path) -> str:
         command, cwd=folder, capture_output=True, encoding="utf-8", errors="replace", env={**os.environ, "PATH": path}
     )
     if done.returncode:
-        sys.exit(f"error: {' '.join(command)} failed in {folder}:\n{done.stdout}{done.stderr}")
+        end_with(command, folder, done)
     return done.stdout
 
 
-def clone_and_run(source: Path, folder: Path) -> Lock:
-    """Clone the HEAD of `source`, run its pipeline from an empty cache, and return the lock that comes of it."""
-    run("git", "clone", "--quiet", str(source), str(folder), folder=source)
+def end_with(command: Sequence[str], folder: Path, done: subprocess.CompletedProcess[str]) -> NoReturn:
+    """End with what is wrong: one line where git has no repository, or another user's, else all that was printed."""
+    remedies = [line.strip() for line in done.stderr.splitlines() if "--add safe.directory" in line]
+    if remedies:
+        sys.exit(f"error: the repository of {folder} belongs to another user; if you trust it: `{remedies[0]}`")
+    if command[:2] == ("git", "rev-parse"):
+        sys.exit(f"error: {folder} is in no git repository; name a folder that is, with a dvc.yaml")
+    sys.exit(f"error: {' '.join(command)} failed in {folder}:\n{done.stdout}{done.stderr}")
+
+
+def clone(source: Path, folder: Path) -> Path:
+    """Clone the HEAD of the repository that holds `source` to `folder`; return the folder of `source` in the clone."""
+    place = run("git", "rev-parse", "--show-toplevel", "--show-prefix", folder=source)
+    top, inside = place.splitlines()
+    run("git", "clone", "--quiet", top, str(folder), folder=source)
+    return folder / inside
+
+
+def run_from_scratch(folder: Path) -> Lock:
+    """Run the pipeline in the clone `folder` from an empty cache, and return the lock that comes of it."""
     run("dvc", "repro", "--force", "--no-run-cache", folder=folder)
     status = json.loads(run("dvc", "status", "--json", folder=folder))
     if status != {}:
@@ -159,15 +176,15 @@ def _describe_tensors(first: Path, second: Path) -> str:
     return ": the tensors are equal, so the headers are not"
 
 
-def compare_metrics(mine: dict[str, Any], committed: dict[str, Any]) -> None:
-    """Raise DifferenceError where a metric is further than TOLERANCE from the committed one."""
-    for scorer, by_list in committed.items():
+def compare_metrics(mine: dict[str, Any], other: dict[str, Any]) -> None:
+    """Raise DifferenceError where a metric of one run is further than TOLERANCE from the other run's."""
+    for scorer, by_list in other.items():
         for ranked, values in by_list.items():
             for name, value in values.items():
                 found = mine[scorer][ranked][name]
                 if abs(found - value) > TOLERANCE:
                     place = f"metrics/eval.json: {scorer}.{ranked}.{name}"
-                    raise DifferenceError(f"{place} is {found}, {value} committed: more than {TOLERANCE} apart")
+                    raise DifferenceError(f"{place}: {found} against {value}, more than {TOLERANCE} apart")
 
 
 def why_inexact(train: dict[str, Any]) -> str:
@@ -182,8 +199,7 @@ def why_inexact(train: dict[str, Any]) -> str:
 
 def verify(source: Path, scratch: Path) -> None:
     """Raise DifferenceError where two runs of the HEAD of `source` do not agree with each other and with its lock."""
-    committed_folder = scratch / "committed"
-    run("git", "clone", "--quiet", str(source), str(committed_folder), folder=source)
+    committed_folder = clone(source, scratch / "committed")
     committed = read_lock(committed_folder)
     train = YAML(typ="safe").load(committed_folder / "params.yaml")["train"]
     here = why_inexact(train)
@@ -193,8 +209,8 @@ def verify(source: Path, scratch: Path) -> None:
     print(relaxed if reason else "every stage must agree to the bit", flush=True)
 
     stages = list(committed)
-    folders = scratch / "first", scratch / "second"
-    first, second = (clone_and_run(source, folder) for folder in folders)
+    folders = clone(source, scratch / "first"), clone(source, scratch / "second")
+    first, second = (run_from_scratch(folder) for folder in folders)
     find_first, find_second = (in_folder(folder) for folder in folders)
     find_committed = as_committed(committed_folder, source)
     compare(first, second, DATA_STAGES if here else stages, find_first, find_second)

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -28,6 +29,30 @@ def test_a_sound_pipeline_passes(project: Path) -> None:
         "the committed dvc.lock: the same",
     ]
     assert done.stdout.splitlines() == expected
+
+
+def test_a_pipeline_in_a_subfolder_of_a_repository_passes_whatever_its_path_holds(
+    project: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "Bücher и книги/packages/recommender"
+    shutil.copytree(project, folder, ignore=shutil.ignore_patterns(".git"))
+    run = runner(folder.parent.parent)
+    for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "Many packages"]):
+        run("git", *command)
+    assert run(*VERIFY, str(folder)).stdout.endswith("the committed dvc.lock: the same\n")
+
+
+def test_a_repository_of_another_user_is_refused_with_the_way_to_trust_it(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")  # git then takes every repository for another user's
+    [line] = runner(project)(*VERIFY, str(project), fails=True).stderr.splitlines()
+    assert line.endswith(f"if you trust it: `git config --global --add safe.directory {project}`")
+
+
+def test_a_folder_in_no_repository_is_said_to_be_so(tmp_path: Path) -> None:
+    [line] = runner(tmp_path)(*VERIFY, str(tmp_path), fails=True).stderr.splitlines()
+    assert line.startswith(f"error: {tmp_path} is in no git repository")
 
 
 def test_an_unseeded_draw_is_found_and_located(project: Path) -> None:
@@ -103,7 +128,7 @@ def test_where_bits_may_differ_the_metrics_must_be_close(found: float, passes: b
     if passes:
         verify.compare_metrics(mine, committed)
     else:
-        with pytest.raises(verify.DifferenceError, match=r"sasrec.full.HR@10 is 0.\d+, 0.5 committed"):
+        with pytest.raises(verify.DifferenceError, match=r"sasrec.full.HR@10: 0.\d+ against 0.5, more"):
             verify.compare_metrics(mine, committed)
 
 
