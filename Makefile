@@ -63,6 +63,9 @@ verify: $(VENV)/installed  ## check that a clone of HEAD gives what dvc.lock say
 verify-cpus: $(VENV)/installed  ## check that emulated processors give the same bits; needs qemu-user, takes five minutes
 	python checks/verify_cpus.py
 
+verify-arm: $(VENV)/installed  ## compare with an emulated ARM processor; needs qemu-user and 5 GB, takes ten minutes
+	python checks/verify_arm.py
+
 bench: $(VENV)/installed  ## compare every stage with the plain algorithm, at Goodreads' size; takes half an hour
 	python benchmarks/bench.py $(BENCH)
 
@@ -106,5 +109,5 @@ WRITTEN := data/interim/reviews.parquet data/interim/rejected.parquet \
 
 clean:  ## remove the environment and what the stages wrote; DVC's cache stays
 	test ! -e .venv/installed || rm -rf .venv
-	rm -rf data/raw/reviews.json.gz  # a folder where the dump is in several files
+	rm -rf data/raw/reviews.json.gz .arm/root .arm/packages .arm/made_of.json  # the first is a folder where the dump is several files
 	rm -f $(WRITTEN)

@@ -23,20 +23,30 @@ SMALL = {
 }
 
 
-def run_pipeline(folder: Path, emulator: list[str]) -> dict[str, str]:
-    """Run every stage in `folder`, each under `emulator`; return the SHA-256 of every file written."""
+def prepare(folder: Path) -> Path:
+    """Make `folder`, for a small run of the pipeline in it, and return it."""
     params = YAML(typ="safe").load(ROOT / "params.yaml")
     for section, changes in SMALL.items():
         params[section].update(changes)
     folder.mkdir()
     YAML(typ="safe").dump(params, folder / "params.yaml")
-    for stage in STAGES:
-        command = [*emulator, sys.executable, str(ROOT / "stages" / f"{stage}.py")]
+    return folder
+
+
+def run_stages(folder: Path, python: list[str], stages: list[str]) -> dict[str, str]:
+    """Run `stages` in `folder`, each by the command `python`; return the SHA-256 of every file that is there then."""
+    for stage in stages:
+        command = [*python, str(ROOT / "stages" / f"{stage}.py")]
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
         if done.returncode:
             sys.exit(f"error: {' '.join(command)} failed:\n{done.stderr}")
     outputs = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != "params.yaml")
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in outputs}
+
+
+def differing(first: dict[str, str], second: dict[str, str]) -> list[str]:
+    """Return the files that two runs do not agree on."""
+    return sorted(path for path in first | second if first.get(path) != second.get(path))
 
 
 def main() -> None:
@@ -45,16 +55,14 @@ def main() -> None:
     if emulator is None or platform.machine() != "x86_64":
         sys.exit("error: needs an x86-64 machine with qemu-x86_64; on Debian: apt-get install qemu-user")
     with tempfile.TemporaryDirectory() as scratch:
-        native = run_pipeline(Path(scratch, "native"), [])
+        native = run_stages(prepare(Path(scratch, "native")), [sys.executable], STAGES)
         print(f"native: {len(native)} files, weights {native['models/sasrec.safetensors'][:16]}", flush=True)
         failed = False
         for cpu in CPUS:
-            emulated = run_pipeline(Path(scratch, cpu), [emulator, "-cpu", cpu])
-            differing = sorted(
-                path for path in native.keys() | emulated.keys() if native.get(path) != emulated.get(path)
-            )
-            failed = failed or bool(differing)
-            print(f"{cpu}: {'differs in ' + ', '.join(differing) if differing else 'the same bytes'}", flush=True)
+            emulated = run_stages(prepare(Path(scratch, cpu)), [emulator, "-cpu", cpu, sys.executable], STAGES)
+            others = differing(native, emulated)
+            failed = failed or bool(others)
+            print(f"{cpu}: {'differs in ' + ', '.join(others) if others else 'the same bytes'}", flush=True)
     sys.exit(failed)
 
 

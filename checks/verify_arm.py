@@ -1,0 +1,157 @@
+"""Runs the whole pipeline, small, on an emulated ARM processor and compares every output with the native one.
+
+The data stages must give the same bytes, the metrics must be within verify.TOLERANCE. Debian's packages and the wheels
+that the package index has for ARM, in the versions installed here, make up the system, which is kept in .arm.
+Needs Debian or Ubuntu on x86-64 with qemu-aarch64 (apt-get install qemu-user), and 5 GB of disk, because the index has
+PyTorch for ARM with CUDA only. Takes about five minutes on two cores after that.
+"""
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from importlib import metadata
+from pathlib import Path
+
+import verify
+import verify_cpus
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+SYSTEM = verify_cpus.ROOT / ".arm"
+PYTHON = f"python3.{sys.version_info.minor}"
+TOOLS = {"qemu-aarch64": "qemu-user", "apt-get": "apt", "dpkg-deb": "dpkg"}
+"""The programs that this needs, and the Debian package of each."""
+
+PLATFORMS = ["manylinux2014_aarch64", *(f"manylinux_2_{minor}_aarch64" for minor in range(17, 29))]
+PROCESSOR = """processor : {number}
+Features : fp asimd evtstrm aes pmull sha1 sha2 crc32 cpuid
+CPU implementer : 0x41
+CPU architecture: 8
+CPU variant : 0x1
+CPU part : 0xd07
+CPU revision : 0
+
+"""
+
+
+def run(*command: str | Path) -> None:
+    """Run `command`; end with the last line of its errors where it fails."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        errors = [line for line in done.stderr.splitlines() if line.lower().startswith(("e:", "error"))]
+        sys.exit(f"error: {' '.join(map(str, command[:4]))} … failed: {errors[-1] if errors else done.stderr.strip()}")
+
+
+def unpack_system(root: Path, scratch: Path) -> None:
+    """Unpack Debian's Python for ARM below `root`, from the archives that this machine's apt is configured for."""
+    for folder in ("state/lists/partial", "cache/archives/partial"):
+        (scratch / folder).mkdir(parents=True)
+    (scratch / "status").touch()  # no package counts as installed, so that apt fetches all that Python needs
+    apt = ["apt-get", "-oAPT::Architecture=arm64", "-oAPT::Architectures::=arm64", "-oAPT::Install-Recommends=false"]
+    apt += [f"-oDir::State={scratch / 'state'}", f"-oDir::State::status={scratch / 'status'}"]
+    apt += [f"-oDir::Cache={scratch / 'cache'}", "-oAPT::Sandbox::User=root"]
+    run(*apt, "update")
+    run(*apt, "--yes", "--download-only", "install", PYTHON, "libstdc++6")
+    root.mkdir()
+    for package in sorted((scratch / "cache/archives").glob("*.deb")):
+        run("dpkg-deb", "--extract", package, root)
+    # PyTorch reads this file as it is imported and crashes on the host's, which qemu would show.
+    (root / "proc").mkdir(exist_ok=True)
+    cores = os.cpu_count() or 1
+    (root / "proc/cpuinfo").write_text("".join(PROCESSOR.format(number=number) for number in range(cores)))
+
+
+def compiled_requirements() -> list[str]:
+    """Return `name==version` of every distribution that the pipeline needs and that is built for one processor."""
+    names, found, compiled = ["sasrec-pipeline"], set[str](), list[str]()
+    while names:
+        distribution = metadata.distribution(names.pop())
+        name = canonicalize_name(distribution.metadata["Name"])
+        if name in found:
+            continue
+        found.add(name)
+        required = map(Requirement, distribution.requires or [])
+        names += [each.name for each in required if each.marker is None or each.marker.evaluate({"extra": ""})]
+        if "Root-Is-Purelib: false" in (distribution.read_text("WHEEL") or ""):
+            compiled.append(f"{name}=={distribution.version.partition('+')[0]}")
+    return sorted(compiled)
+
+
+def cuda_requirements() -> list[str]:
+    """Return the pins of the libraries that PyTorch's build for ARM loads, although no GPU is used."""
+    lines = (verify_cpus.ROOT / "constraints.txt").read_text().splitlines()
+    return [line.partition(" ;")[0] for line in lines if line.startswith("nvidia-")]
+
+
+def make_system(folder: Path) -> None:
+    """Make the ARM system in `folder`, unless it is there with the same packages."""
+    requirements = sorted({*compiled_requirements(), *cuda_requirements()})
+    made_of = folder / "made_of.json"
+    if made_of.is_file() and json.loads(made_of.read_text()) == [PYTHON, *requirements]:
+        return
+    print(f"making the ARM system in {folder}, once: 3 GB to download", flush=True)
+    folder.mkdir(exist_ok=True)
+    made_of.unlink(missing_ok=True)
+    for part in ("root", "packages"):
+        shutil.rmtree(folder / part, ignore_errors=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        unpack_system(folder / "root", Path(scratch))
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--only-binary=:all:"]
+    platforms = [f"--platform={name}" for name in PLATFORMS]
+    run(*install, *platforms, f"--target={folder / 'packages'}", *requirements)
+    made_of.write_text(json.dumps([PYTHON, *requirements]))
+
+
+def emulated_python(folder: Path) -> list[str]:
+    """Return the command that runs Python in the ARM system, with this environment's packages of pure Python."""
+    path = os.pathsep.join([str(folder / "packages"), sysconfig.get_path("purelib")])
+    variables = {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
+    settings = [word for name, value in variables.items() for word in ("-E", f"{name}={value}")]
+    return ["qemu-aarch64", "-L", str(folder / "root"), *settings, str(folder / "root/usr/bin" / PYTHON)]
+
+
+def compare_metrics(native: Path, emulated: Path) -> None:
+    """End with an error where the metrics of two runs are further apart than verify.TOLERANCE."""
+    found, expected = (json.loads((folder / "metrics/eval.json").read_text()) for folder in (emulated, native))
+    try:
+        verify.compare_metrics(found, expected)
+    except verify.DifferenceError as difference:
+        sys.exit(f"error: {difference}")
+
+
+def compare(arm: list[str], scratch: Path) -> None:
+    """Print a line for the data stages and one for the training; end with an error where they differ too much."""
+    native, emulated = verify_cpus.prepare(scratch / "native"), verify_cpus.prepare(scratch / "arm")
+
+    def run_both(stages: list[str]) -> tuple[int, list[str]]:
+        first = verify_cpus.run_stages(native, [sys.executable], stages)
+        return len(first), verify_cpus.differing(first, verify_cpus.run_stages(emulated, arm, stages))
+
+    number, others = run_both(verify.DATA_STAGES)
+    if others:
+        sys.exit(f"error: the data stages differ in {', '.join(others)}")
+    print(f"data stages: the same bytes in {number} files", flush=True)
+    number, others = run_both(["train_gpu", "evaluate"])
+    compare_metrics(native, emulated)
+    print(f"all stages: metrics within {verify.TOLERANCE}, {len(others)} of {number} files differ: {', '.join(others)}")
+
+
+def main() -> None:
+    """Compare, in the system that is there or can be made; end with one line where that lacks something."""
+    missing = [package for tool, package in TOOLS.items() if shutil.which(tool) is None]
+    if missing:
+        sys.exit(f"error: needs {', '.join(TOOLS)}; on Debian or Ubuntu: apt-get install {' '.join(missing)}")
+    if platform.machine() != "x86_64":
+        sys.exit(f"error: needs an x86-64 machine to compare with, this one is {platform.machine()}")
+    make_system(SYSTEM)
+    with tempfile.TemporaryDirectory() as scratch:
+        compare(emulated_python(SYSTEM), Path(scratch))
+
+
+if __name__ == "__main__":
+    main()
