@@ -2,6 +2,7 @@
 
 import datetime
 import re
+from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
@@ -79,7 +80,7 @@ class Rejected(NamedTuple):
 def read(path: Path, limits: ParseGzipParams) -> Iterator[tuple[pa.RecordBatch, pa.RecordBatch]]:
     """Yield (reviews, rejected) batches of schemas REVIEWS and REJECTED, in file order, in bounded memory.
 
-    Every line of the file is a row of exactly one of the two. Reading ends early where `limits` refuse what was read.
+    Every line of the file is a row of exactly one of the two. Parsing ends early where `limits` refuse what was read.
 
     Raises:
         DamagedError: the file is empty, not gzip, truncated or damaged.
@@ -87,12 +88,14 @@ def read(path: Path, limits: ParseGzipParams) -> Iterator[tuple[pa.RecordBatch, 
 
     """
     line_number, num_rejected = 1, 0
-    for block in _whole_lines(_decompressed(path, limits.max_expansion), limits.max_line_bytes):
+    blocks = _decompressed(path, limits.max_expansion)
+    for block in _whole_lines(blocks, limits.max_line_bytes):
         for reviews, rejected in _parse(block, line_number, limits.max_line_bytes):
             line_number += len(reviews) + len(rejected)
             num_rejected += len(rejected)
             yield reviews, rejected
             if limits.refuse(num_rejected):
+                deque(blocks, maxlen=0)  # damage in front of a checksum looks like malformed lines: it is damage
                 return
 
 
