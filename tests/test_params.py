@@ -269,6 +269,11 @@ def test_a_character_that_is_not_seen_is_refused_and_shown_as_its_escape(tmp_pat
     assert f"{key} is 's3://a{escape}b', which has a character that is not seen" in str(refused.value)
 
 
+@pytest.mark.parametrize("master", ["spark://a:7077,b:7077", "k8s://https://host:6443", "sc://host:15002/;user_id=me"])
+def test_a_master_without_credentials_is_taken(tmp_path: Path, master: str) -> None:
+    assert load_with(tmp_path, "spark.master", master).master == master
+
+
 def test_letters_of_any_script_are_taken(tmp_path: Path) -> None:
     name = (
         "a/\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645 ü 👩\u200d💻.json.gz"  # joiners are part of their spelling

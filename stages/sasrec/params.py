@@ -2,7 +2,6 @@
 
 import difflib
 import json
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
@@ -85,7 +84,8 @@ def parse(content: bytes, name: str) -> dict[str, Any]:
         if not isinstance(values, dict):
             raise UserError(f"{name}: section {section} is missing: it has no keys; add those of the README's table")
         for key, value in values.items():
-            reason = next(filter(None, map(_why_not_shown, _texts(value))), None)
+            each = value if isinstance(value, list) else [value]
+            reason = next(filter(None, map(_why_not_shown, map(str, each))), None)
             if reason:
                 raise UserError(f"{name}:{_line(content, section, key)}: {section}.{key} {reason}")
     return document
@@ -94,18 +94,6 @@ def parse(content: bytes, name: str) -> dict[str, Any]:
 def shown(value: object) -> str:
     """Return `value` as it may stand in params.yaml (JSON is YAML), in one line."""
     return visible.text(json.dumps(value, ensure_ascii=False, default=str))  # a day is no JSON
-
-
-def _texts(value: object) -> Iterator[str]:
-    """Yield every text in `value`, which may be nested."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for key, inner in value.items():
-            yield from (*_texts(key), *_texts(inner))
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _texts(inner)
 
 
 def _why_not_shown(text: str) -> str | None:
