@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from sasrec import params, shards, storage
+from sasrec.errors import UserError
 
 AGAIN = "run `dvc repro --force fetch && dvc repro`"
 
@@ -28,10 +29,13 @@ def of_damaged(path: Path, dump: Path) -> tuple[str, str]:
 
 
 def _source(path: Path, dump: Path) -> shards.Source | None:
-    """Return what the params say that `path` was taken from; None where it was made or downloaded."""
+    """Return what the params say that `path` was taken from; None where it was made or downloaded, or is unknown."""
     fetch: dict[str, Any] = params.read(Path("params.yaml")).get("fetch") or {}
     if fetch.get("source") != "file" or not fetch.get("file"):
         return None
     taken = shards.paths(dump)
-    sources = shards.named(fetch["file"])
+    try:
+        sources = shards.named(fetch["file"])
+    except UserError:  # a storage cannot be reached: the damage is what matters here
+        return None
     return sources[taken.index(path)] if len(sources) == len(taken) else None
