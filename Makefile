@@ -97,9 +97,22 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 
-constraints:  ## pin the newest versions that pyproject.toml admits; needs uv
-	{ sed -n '/^#/p' constraints.txt; uv pip compile --quiet --universal --upgrade --python-version 3.11 --all-extras --no-annotate --no-header --no-emit-index-url pyproject.toml; } > constraints.new
+# Nothing is built with what has no digest here: setuptools comes first, and builds the rest without isolation.
+locked:  ## make .venv of constraints.hashes.txt alone, all extras with it: what CI does
+	$(PYTHON) -m venv $(VENV)
+	sed -n '/^setuptools==/,/[^\\]$$/p' constraints.hashes.txt > $(VENV)/build.txt
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(VENV)/build.txt
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-build-isolation --use-pep517 -r constraints.hashes.txt
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $(VENV)/installed $(VENV)/audit $(VENV)/spark
+
+COMPILE = uv pip compile --quiet --universal --python-version 3.11 --all-extras --no-annotate --no-header --no-emit-index-url
+
+constraints:  ## pin the newest versions that pyproject.toml admits, with their digests; needs uv
+	{ sed -n '/^#/p' constraints.txt; $(COMPILE) --upgrade pyproject.toml; } > constraints.new
+	{ sed -n '/^#/p' constraints.hashes.txt; $(COMPILE) --generate-hashes --constraint constraints.new pyproject.toml; } > constraints.hashes.new
 	mv constraints.new constraints.txt
+	mv constraints.hashes.new constraints.hashes.txt
 
 # What the stages write and git does not keep, by name: what else is in these folders is its owner's.
 WRITTEN := data/interim/reviews.parquet data/interim/rejected.parquet \
