@@ -41,7 +41,8 @@ def output_of(*command: str) -> str:
     done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)
     if done.returncode:
         last = (done.stderr.strip() or f"status {done.returncode}").splitlines()[-1]
-        raise errors.UserError(f"`{' '.join(command[-3:])}` failed: {last}; mend that and run it again")
+        words = command[2:] if command[0] == sys.executable else command
+        raise errors.UserError(f"`{' '.join(words[:2])}` failed: {last}; mend that and run it again")
     return done.stdout
 
 

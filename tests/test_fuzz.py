@@ -23,7 +23,7 @@ from sasrec import reviews
 Row = tuple[str, datetime.date, str, int]
 
 MAX_LINE_BYTES = 2000
-LIMITS = parse_gzip_params(max_line_bytes=MAX_LINE_BYTES)
+LIMITS = parse_gzip_params(max_line_bytes=MAX_LINE_BYTES, max_rejected_fraction=1.0)
 MIN_LINES = 12  # of a generated dump
 NUM_LINES = int(os.environ.get("FUZZ_LINES", "1000"))
 SETTINGS = settings(

@@ -8,7 +8,7 @@ import pytest
 import torch
 from conftest import sequences, train_params, training_set
 
-from sasrec import model, training
+from sasrec import model, outputs, training
 
 with mock.patch.dict(os.environ):  # the stage sets variables for torch when it is imported
     import train_gpu
@@ -39,6 +39,7 @@ def test_the_weights_of_the_epoch_kept_are_written(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     config = model.Config(30, SASREC)
+    outputs.make_folders(train_gpu.WEIGHTS, train_gpu.METRICS, train_gpu.LOSS)
     train_gpu.write_outputs(after(0.1, 0.3, 0.3, 0.2), config, keep)
     weights = model.load(train_gpu.WEIGHTS, config).item_embedding.weight
     assert weights[1].tolist() == [epoch] * 8
