@@ -23,7 +23,7 @@ from sasrec import reviews
 Row = tuple[str, datetime.date, str, int]
 
 MAX_LINE_BYTES = 2000
-LIMITS = parse_gzip_params(max_line_bytes=MAX_LINE_BYTES, max_rejected_fraction=1.0)
+LIMITS = parse_gzip_params(max_line_bytes=MAX_LINE_BYTES, max_rejected_fraction=1.0)  # else reading ends early
 MIN_LINES = 12  # of a generated dump
 NUM_LINES = int(os.environ.get("FUZZ_LINES", "1000"))
 SETTINGS = settings(
@@ -252,6 +252,7 @@ def check(content: bytes, block_bytes: int, path: Path, tally: Counter[str]) -> 
     path.write_bytes(gzip.compress(content, 1))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reviews, "BLOCK_BYTES", block_bytes)
+        patch.setattr(reviews, "LINES_AT_ONCE", 3)
         batches = list(reviews.read(path, LIMITS))
     parsed = [tuple(row.values()) for good, _ in batches for row in good.to_pylist()]
     rejected = [row for _, bad in batches for row in bad.to_pylist()]
