@@ -11,6 +11,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+# Threads that wait for others spin, and two tests run at a time on as few cores: then they wait for each other. It is
+# read when torch is imported, and changes no bit.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 import msgspec
 import numpy as np
 import pytest

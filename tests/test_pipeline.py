@@ -69,7 +69,7 @@ def kill_once_it_has_a_checkpoint(project: Path) -> None:
 
 
 def test_a_killed_training_goes_on_and_ends_with_the_same_lock(project: Path, tmp_path: Path) -> None:
-    set_params(project, train={"num_epochs": 25})
+    set_params(project, train={"num_epochs": 10})
     undisturbed = shutil.copytree(project, tmp_path / "undisturbed")
     runner(undisturbed)("dvc", "repro")
     kill_once_it_has_a_checkpoint(project)
@@ -81,7 +81,7 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_lock(project: Path, tm
 
 
 def test_stale_and_damaged_checkpoints_are_ignored_with_a_message(project: Path) -> None:
-    set_params(project, train={"num_epochs": 25})
+    set_params(project, train={"num_epochs": 10})
     kill_once_it_has_a_checkpoint(project)
     mine = next(project.glob("checkpoints/train_gpu/*[0-9a-f]"))
     mine.with_name("0" * 32).write_bytes(b"of another run")
