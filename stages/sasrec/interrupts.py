@@ -93,13 +93,22 @@ def raised() -> Iterator[None]:
 def kept_from_processes() -> Iterator[None]:
     """Start no process in the block that Ctrl-C, which a terminal sends to all, ends: this one ends it.
 
-    Here, a Ctrl-C is answered when the block ends.
+    Here, a signal is answered when the block ends: a process that is half started would show a traceback.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # a process inherits what is blocked
+    came: list[int] = []
+    handlers = {number: signal.getsignal(number) for number in (*SIGNALS, signal.SIGALRM)}
+    answered = {number: handler for number, handler in handlers.items() if callable(handler)}
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # a process inherits what is blocked
+    for number in answered:  # what is blocked here may come by another thread
+        signal.signal(number, lambda number, _frame: came.append(number))
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for number, handler in answered.items():
+            signal.signal(number, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        if came:
+            signal.raise_signal(came[0])
 
 
 def _ignore() -> None:
