@@ -106,11 +106,13 @@ def read_on_spark(session: "SparkSession", paths: list[str], **limits: object) -
     set_params(Path(), fetch={"source": "file", "file": paths})
     fetch.main()
     section = parse_gzip_params(**limits)
+    outputs.make_folders(parse_gzip.REVIEWS)
     with (
         outputs.scratch(Path("data/interim")) as scratch,
         outputs.whole(parse_gzip.REVIEWS) as good,
         outputs.whole(parse_gzip.REJECTED) as bad,
     ):
+        scratch.mkdir()  # as spark.session does
         read = partial(parallel.read_on_spark, limits=section, scratch=scratch, session=session)
         parse_gzip.parse(fetch.RAW, good, bad, section, read)
     return parse_gzip.REVIEWS.read_bytes(), parse_gzip.REJECTED.read_bytes()
