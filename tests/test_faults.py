@@ -119,7 +119,7 @@ def test_a_killed_stage_leaves_each_output_whole_or_as_it_was(project: Path, fin
                 message = process.communicate()[1]
             if number % 2:
                 assert_tidy(project, process, message)
-            elif stage != "fetch":  # of which what is whole has another name for an instant, as it may be a folder
+            elif earlier is None and stage != "fetch":  # else what is whole has another name for an instant
                 assert not half_written(project)
             tally.examine(project, finished, [stage], earlier)
     assert tally.damaged == []

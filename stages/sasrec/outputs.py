@@ -54,11 +54,11 @@ def whole(path: Path) -> Iterator[Path]:
                 if descriptor is None:
                     yield partial
                     _flush_to_disk(partial)
+                    partial.replace(path)
                 else:
                     yield Path(f"/proc/self/fd/{descriptor}")
                     os.fsync(descriptor)
-                    _give_name(descriptor, partial)
-            partial.replace(path)
+                    _give_name(descriptor, path)
             _flush_to_disk(path.parent)  # the new name
         finally:
             partial.unlink(missing_ok=True)
@@ -131,14 +131,23 @@ def _unnamed(folder: Path) -> Iterator[int | None]:
 
 
 def _give_name(descriptor: int, path: Path) -> None:
-    """Make `path` the name of an open file without one."""
-    source = f"/proc/self/fd/{descriptor}"
+    """Make `path` the name of an open file without one, by way of another name where `path` is taken."""
+    if _link(descriptor, path):
+        return
+    partial = _partial(path)
+    if not _link(descriptor, partial):  # a system that makes files without a name, and then gives them none
+        shutil.copyfile(f"/proc/self/fd/{descriptor}", partial)
+        _flush_to_disk(partial)
+    partial.replace(path)
+
+
+def _link(descriptor: int, path: Path) -> bool:
     try:
         # With a folder's descriptor, of which an absolute path makes no use, os.link follows the symbolic link.
-        os.link(source, path, src_dir_fd=descriptor)
-    except OSError:  # a system that makes files without a name, and then gives them none
-        shutil.copyfile(source, path)
-        _flush_to_disk(path)
+        os.link(f"/proc/self/fd/{descriptor}", path, src_dir_fd=descriptor)
+    except OSError:
+        return False
+    return True
 
 
 @contextmanager
