@@ -5,7 +5,7 @@ FAULTS ?= 20
 FLIPS ?= 200
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-# What the README compares. DATA is a .json.gz dump; without it, the source that params.yaml names.
+# The presets that the README compares. DATA is a .json.gz dump; without it, they use params.yaml's source.
 SOURCE = $(if $(DATA),-S fetch.source=file -S fetch.file=$(abspath $(DATA)))
 
 # Every target with a description.
@@ -14,50 +14,50 @@ SOURCE = $(if $(DATA),-S fetch.source=file -S fetch.file=$(abspath $(DATA)))
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*  ## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
 
-repro: $(VENV)/installed  ## run the pipeline with params.yaml as it is, and show the metrics
+repro: $(VENV)/installed  ## run the pipeline with params.yaml as it is, and print the metrics
 	dvc repro
 	@python stages/show.py
 
-show: $(VENV)/installed  ## show the metrics of the last run
+show: $(VENV)/installed  ## print the metrics of the last run
 	@python stages/show.py
 
-report: $(VENV)/installed  ## write report.html, one page on the run; TITLES is a CSV that names the books
+report: $(VENV)/installed  ## write report.html, one page on the run; TITLES is a CSV with the books' titles
 	python stages/report.py $(if $(TITLES),--titles $(TITLES))
 
-goodreads: $(VENV)/installed  ## the real dump (620 MB), as an experiment: params.yaml is changed in the workspace
+goodreads: $(VENV)/installed  ## run on the real dump (620 MB), as an experiment that changes params.yaml in the workspace
 	dvc exp run -S fetch.source=goodreads
 
-notebook: $(VENV)/installed  ## as close to the course notebook as its code gets
+notebook: $(VENV)/installed  ## run with the course notebook's params, as close to it as its code gets
 	dvc exp run $(SOURCE) -S sasrec.init_std=1.0 -S filter_reindex.same_day_order=book_idx -S evaluation.padding=false -S train.keep=last
 
-default: $(VENV)/installed  ## params.yaml as it is
+default: $(VENV)/installed  ## run with params.yaml as it is, as an experiment
 	dvc exp run $(SOURCE)
 
-best: $(VENV)/installed  ## the most accurate that we found
+best: $(VENV)/installed  ## run with the most accurate params that we found
 	dvc exp run $(SOURCE) -S train.loss=softmax -S train.window=random -S sasrec.dropout_rate=0.2 -S train.lr=0.002 -S train.schedule=cosine -S train.warmup_steps=100 -S train.num_epochs=60
 
-published: $(VENV)/installed  ## the SASRec paper's protocol, for its own data sets
+published: $(VENV)/installed  ## run with the SASRec paper's protocol, for its own data sets
 	dvc exp run $(SOURCE) -S filter_reindex.min_ratings=1 -S split.protocol=leave_one_out -S split.num_validation_users=5000 -S evaluation.num_user_sample=null -S sasrec.norm_first=true -S train.loss=gbce -S train.num_negatives=32 -S sasrec.dropout_rate=0.6 -S train.weight_decay=0.1 -S train.lr=0.002 -S train.schedule=cosine -S train.warmup_steps=200 -S train.num_epochs=70
 
-presets: $(VENV)/installed  ## compare the presets and the steps between them on DATA, three seeds each; takes an hour
+presets: $(VENV)/installed  ## compare the presets and the steps between them on DATA, with three seeds each; takes an hour
 	python benchmarks/presets.py $(DATA) $(PRESETS)
 
-export: $(VENV)/installed  ## write models/sasrec.onnx, once onnxruntime gives PyTorch's scores for the held-out readers
+export: $(VENV)/installed  ## write models/sasrec.onnx, if onnxruntime gives PyTorch's scores for the held-out users
 	python stages/export.py
 
 test: $(VENV)/installed  ## run the tests, on two cores
 	python -m pytest -n 2 --dist worksteal
 
-test-spark: $(VENV)/spark  ## run the tests of the engines on Spark, too; needs Java
-	python -m pytest tests/test_engines.py tests/test_shards.py
+test-spark: $(VENV)/spark  ## run the tests of the engines, on Spark too; needs Java
+	python -m pytest tests/interactions/test_engines.py tests/dump/test_shards.py
 
-fuzz: $(VENV)/installed  ## try a hundred thousand made-up lines on the parser, others each time; takes some minutes
-	FUZZ_LINES=100000 python -m pytest -q -s tests/test_fuzz.py
+fuzz: $(VENV)/installed  ## parse a hundred thousand made-up lines, new ones each time; takes some minutes
+	FUZZ_LINES=100000 python -m pytest -q -s tests/dump/test_fuzz.py
 
-heal: $(VENV)/installed  ## remove what is damaged in DVC's cache, and make it again
+heal: $(VENV)/installed  ## remove damaged files from DVC's cache, and make them again
 	python checks/heal.py
 
-verify: $(VENV)/installed  ## check that a clone of HEAD gives what dvc.lock says, twice
+verify: $(VENV)/installed  ## check twice that a clone of HEAD gives the outputs of dvc.lock
 	python checks/verify.py
 
 verify-cpus: $(VENV)/installed  ## check that emulated processors give the same bits; needs qemu-user, takes five minutes
@@ -72,19 +72,22 @@ bench: $(VENV)/installed  ## compare every stage with the plain algorithm, at Go
 growth: $(VENV)/installed  ## measure the data stages at 1, 3 and 10 times Goodreads' size; takes half an hour and 20 GB
 	python benchmarks/growth.py
 
-profile: $(VENV)/installed  ## show where a training step's time goes, by operator
+profile: $(VENV)/installed  ## print the time of each operator of a training step
 	python benchmarks/profile_step.py
 
-faults: $(VENV)/installed  ## kill every stage at many moments, fill its disk, flip bits of all it wrote; takes ten minutes
-	FAULTS=$(FAULTS) FLIPS=$(FLIPS) python -m pytest -q -s -o timeout=0 tests/test_faults.py tests/test_damage.py
+faults: $(VENV)/installed  ## kill every stage at many moments, fill its disk, flip bits of its outputs; takes ten minutes
+	FAULTS=$(FAULTS) FLIPS=$(FLIPS) python -m pytest -q -s -o timeout=0 tests/pipeline/test_faults.py tests/pipeline/test_damage.py
 
-lint: $(VENV)/installed  ## check the style and the types
-	ruff check . && ruff format --check . && mypy
+lint: $(VENV)/installed  ## check the style, the types and the order of the wings
+	ruff check . && ruff format --check . && mypy && PYTHONPATH=stages lint-imports
 
-audit: $(VENV)/audit  ## look the pinned packages up among the known vulnerabilities
+params: $(VENV)/installed  ## write docs/params.md from the code
+	python checks/params_page.py
+
+audit: $(VENV)/audit  ## check the pinned packages for known vulnerabilities
 	python checks/audit.py $(AUDIT)
 
-sbom: $(VENV)/audit  ## list what is installed in sbom.json, in CycloneDX's format
+sbom: $(VENV)/audit  ## list the installed packages in sbom.json, in CycloneDX's format
 	cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --output-file sbom.json $(VENV)/bin/python
 
 $(VENV)/audit $(VENV)/spark: $(VENV)/installed
@@ -97,8 +100,8 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 
-# Nothing is built with what has no digest here: setuptools comes first, and builds the rest without isolation.
-locked:  ## make .venv of constraints.hashes.txt alone, all extras with it: what CI does
+# Every build tool needs a digest here, so setuptools is installed first and builds the rest without isolation.
+locked:  ## make .venv from constraints.hashes.txt alone, with all extras, as CI does
 	$(PYTHON) -m venv $(VENV)
 	sed -n '/^setuptools==/,/[^\\]$$/p' constraints.hashes.txt > $(VENV)/build.txt
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(VENV)/build.txt
@@ -114,13 +117,13 @@ constraints:  ## pin the newest versions that pyproject.toml admits, with their 
 	mv constraints.new constraints.txt
 	mv constraints.hashes.new constraints.hashes.txt
 
-# What the stages write and git does not keep, by name: what else is in these folders is its owner's.
+# The files that the stages write and git ignores, by name, because other files in these folders are the user's.
 WRITTEN := data/interim/reviews.parquet data/interim/rejected.parquet \
   $(addprefix data/processed/,users.parquet books.parquet interactions.parquet) \
   $(addprefix data/split/,train.safetensors validation.safetensors evaluation.safetensors) \
   $(addprefix models/,sasrec.safetensors sasrec.json sasrec.onnx environment.json)
 
-clean:  ## remove the environment and what the stages wrote; DVC's cache stays
+clean:  ## remove the environment and the stages' outputs; DVC's cache stays
 	test ! -e .venv/installed || rm -rf .venv
-	rm -rf data/raw/reviews.json.gz .arm/root .arm/packages .arm/made_of.json  # the first is a folder where the dump is several files
+	rm -rf data/raw/reviews.json.gz .arm/root .arm/packages .arm/made_of.json  # the first is a folder if the dump is several files
 	rm -f $(WRITTEN)

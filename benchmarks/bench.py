@@ -1,7 +1,7 @@
-"""Compares each stage with the plain algorithm and with what the machine allows; prints a table, writes it as JSON.
+"""Compares each stage with the plain algorithm and the machine's limit; prints a table and writes it as JSON.
 
-Ours, the reference and the limit of a row are measured in turn, each in a process of its own. Times are of the work:
-Python's start and the imports are left out, on both sides. A run of some rows leaves the other rows of the JSON.
+Each row measures our code, the reference and the limit in turn, each in a process of its own. Times leave out Python's
+start and the imports, on both sides. A run of some rows keeps the other rows of the JSON.
 """
 
 import argparse
@@ -19,27 +19,27 @@ from pathlib import Path
 from typing import Any
 
 import dump
-from sasrec import reproducibility
+from sasrec.runtime import reproducibility
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
 DATA = HERE / "data"
 RESULT = HERE / "results" / "bench.json"
-COPIES = 10  # of the dump, to see that memory does not grow with it
+COPIES = 10  # of the dump, to show that memory does not grow with it
 
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table; names are those of measure.WORK."""
+    """A row of the table; `ours`, `reference` and `limit` are names in measure.WORK."""
 
     title: str
     ours: str
     reference: str | None = None
-    limit: str | None = None  # what gives the physical limit; None: `ours` measures it itself, or there is none
+    limit: str | None = None  # measures the physical limit; None: `ours` measures it itself, or there is none
     limit_is: str = ""
     target: str = ""
-    portable: bool = False  # the reproducibility mode, where it matters
-    grown: bool = False  # on COPIES copies of the dump
+    portable: bool = False  # the reproducibility mode, if it matters
+    grown: bool = False  # whether it runs on COPIES copies of the dump
 
 
 ROWS = [
@@ -69,12 +69,12 @@ CUDA = Row("training step, CUDA graph", "step_cuda", "step_plain")
 
 @functools.cache
 def measure_shared(work: str, folder: Path, _run_number: int) -> dict[str, float]:
-    """Return a run's measurement of a reference or a limit, which several rows may share."""
+    """Return one run's measurement of a reference or a limit; several rows may share it."""
     return measure(work, folder, portable=False)
 
 
 def measure(work: str, folder: Path, *, portable: bool) -> dict[str, float]:
-    """Run measure.py in a process of its own and return what it prints."""
+    """Run measure.py in a process of its own; return its measurements by name."""
     variables = reproducibility.ALWAYS | (reproducibility.PORTABLE if portable else {})
     command = [sys.executable, str(HERE / "measure.py"), work, str(folder)]
     path = os.pathsep.join([str(HERE), str(ROOT / "stages")])
@@ -91,7 +91,7 @@ def spread(values: list[float]) -> dict[str, float]:
 
 
 def compare(row: Row, folder: Path, runs: int) -> dict[str, object]:
-    """Measure a row: ours, the reference and the limit in turn, `runs` times."""
+    """Measure a row, `runs` times: ours, the reference and the limit in turn."""
     found: dict[str, list[dict[str, float]]] = {"ours": [], "reference": [], "limit": []}
     for number in range(runs):
         found["ours"].append(measure(row.ours, folder, portable=row.portable))
@@ -119,7 +119,7 @@ def compare(row: Row, folder: Path, runs: int) -> dict[str, object]:
 
 
 def prepare(scale: float) -> Path:
-    """Return a folder with the dump of `scale` and what the data stages make of it."""
+    """Return a folder with the dump of `scale` and the outputs of the data stages."""
     folder = DATA / f"scale-{scale}"
     raw = folder / "data/raw/reviews.json.gz"
     if not raw.is_file():
@@ -132,7 +132,7 @@ def prepare(scale: float) -> Path:
 
 
 def grow(folder: Path) -> Path:
-    """Return a folder with COPIES of the dump in one file: gzip members may follow one another."""
+    """Return a folder with COPIES of the dump in one file, because a gzip file may hold several members."""
     grown = folder.with_name(folder.name + f"-times-{COPIES}")
     raw = grown / "data/raw/reviews.json.gz"
     if not raw.is_file():
@@ -146,18 +146,18 @@ def grow(folder: Path) -> Path:
 
 
 def shown(spread: dict[str, float], unit: str) -> str:
-    """Return a spread as text."""
+    """Return a spread as text: the median (minimum-maximum)."""
     factor = 1e3 if unit == "ms" else 1
     return f"{spread['median'] * factor:.3g} {unit} ({spread['min'] * factor:.3g}-{spread['max'] * factor:.3g})"
 
 
 def line(result: dict[str, Any]) -> list[str]:
-    """Return the cells of a row of the table."""
+    """Return the cells of a result's row."""
     unit = "ms" if "step" in result["ours"] else "s"
     reference, times, limit = (result.get(key) for key in ("reference_seconds", "times_faster", "times_the_limit"))
     notes = []
-    if share := result.get("sampling_share"):
-        notes.append(f"sampling {share['median']:.1%}")
+    if sampling := result.get("sampling_share"):
+        notes.append(f"sampling {sampling['median']:.1%}")
     if first := result.get("first_seconds"):
         notes.append(f"the first in a process {shown(first, unit)}")
     if idle := result.get("idle_seconds"):
@@ -178,13 +178,13 @@ HEADER = ["work", "ours", "peak", "reference", "faster", "of its limit", "target
 
 
 def as_markdown(results: list[dict[str, Any]]) -> str:
-    """Return the table."""
+    """Return the table in Markdown."""
     rows = [HEADER, ["---"] * len(HEADER), *map(line, results)]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in rows)
 
 
 def with_earlier(results: list[dict[str, Any]], path: Path, scale: float) -> list[dict[str, Any]]:
-    """Return `results` and the other rows of the JSON at `path` if of the same scale, in the table's order."""
+    """Return `results` and, if the scale is the same, the other rows of the JSON at `path`, in the table's order."""
     content = json.loads(path.read_text()) if path.is_file() else {}
     earlier = content["rows"] if content.get("scale") == scale else []
     by_title = {row["title"]: row for row in [*earlier, *results]}
@@ -193,7 +193,7 @@ def with_earlier(results: list[dict[str, Any]], path: Path, scale: float) -> lis
 
 
 def write(results: list[dict[str, Any]], arguments: argparse.Namespace) -> None:
-    """Write `results`, and the other rows of the file, as JSON."""
+    """Write `results` as JSON, and keep the file's other rows."""
     rows = with_earlier(results, arguments.output, arguments.scale)
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     content = {"scale": arguments.scale, "runs": arguments.runs, "environment": environment(), "rows": rows}
@@ -201,7 +201,7 @@ def write(results: list[dict[str, Any]], arguments: argparse.Namespace) -> None:
 
 
 def gpu() -> str | None:
-    """Return the GPU's name; asked in another process, because a child's peak memory starts at that of this one."""
+    """Return the GPU's name. Another process imports torch, because a child's peak memory starts at its parent's."""
     ask = "import torch; print(torch.cuda.get_device_name() if torch.cuda.is_available() else '')"
     return (
         subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True).stdout.strip() or None
@@ -209,7 +209,7 @@ def gpu() -> str | None:
 
 
 def environment() -> dict[str, object]:
-    """Return what the figures were measured with."""
+    """Return the processor, GPU and versions that the measurements used."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").is_file() else []
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return {
@@ -222,7 +222,7 @@ def environment() -> dict[str, object]:
 
 
 def main() -> None:
-    """Measure the rows asked for."""
+    """Measure the requested rows."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--scale", type=float, default=1.0, help="size of the dump; 1 is Goodreads'")
     parser.add_argument("--runs", type=int, default=3)
@@ -235,7 +235,7 @@ def main() -> None:
         if arguments.only in row.title:
             print(row.title, file=sys.stderr)
             results.append(compare(row, grow(folder) if row.grown else folder, arguments.runs))
-            write(results, arguments)  # each, because half an hour may be cut short
+            write(results, arguments)  # after each row, because half an hour may be cut short
     if not gpu():
         print("no CUDA device here: the step on it was not measured", file=sys.stderr)
     print(as_markdown(with_earlier(results, arguments.output, arguments.scale)))

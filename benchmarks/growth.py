@@ -1,6 +1,7 @@
-"""Measures how the data stages grow with the dump: seconds and peak memory at 1, 3 and 10 times Goodreads' size.
+"""Measures seconds and peak memory of the data stages at 1, 3 and 10 times Goodreads' size.
 
-Each run is a process of its own; the sizes take turns. Needs 20 GB of disk at 10 times, and the extra `report` to draw.
+Each run is a process of its own, and the sizes alternate. It needs 20 GB of disk at 10 times, and the extra `report` to
+draw.
 """
 
 import argparse
@@ -23,7 +24,7 @@ HEADER = ["work", "reviews", "seconds", "microseconds a review", "of the smalles
 
 @dataclass(frozen=True)
 class Work:
-    """A stage, and DuckDB's limit where it matters."""
+    """A stage, and DuckDB's memory limit if it matters."""
 
     title: str
     stage: str
@@ -39,7 +40,7 @@ WORKS = [
 
 
 def measure(work: Work, folder: Path) -> dict[str, float]:
-    """Run the stage once, with its limit; return seconds and peak memory."""
+    """Run the stage once with its limit; return its seconds and peak memory."""
     document = YAML().load(folder / "params.yaml")
     document["filter_reindex"]["memory_limit"] = work.memory_limit
     YAML().dump(document, folder / "params.yaml")
@@ -47,8 +48,8 @@ def measure(work: Work, folder: Path) -> dict[str, float]:
 
 
 def measure_all(scales: list[float], runs: int) -> list[dict[str, Any]]:
-    """Return a row for each work and size: reviews, and the median seconds and the highest peak of its runs."""
-    folders = [bench.prepare(scale) for scale in scales]  # what a stage reads is there
+    """Return a row for each work and size: its reviews, median seconds and highest peak."""
+    folders = [bench.prepare(scale) for scale in scales]  # each holds the inputs of every stage
     measured: dict[tuple[Work, Path], list[dict[str, float]]] = {}
     for number in range(runs):
         print(f"run {number + 1} of {runs}", file=sys.stderr)
@@ -65,27 +66,27 @@ def measure_all(scales: list[float], runs: int) -> list[dict[str, Any]]:
 
 
 def as_markdown(rows: list[dict[str, Any]]) -> str:
-    """Return the table: by work, then by size."""
+    """Return the table in Markdown, by work, then by size."""
     lines = [HEADER, ["---"] * len(HEADER)]
     for work in WORKS:
-        of_work = sorted((row for row in rows if row["title"] == work.title), key=lambda row: row["reviews"])
-        each = [row["seconds"] / row["reviews"] for row in of_work]
+        work_rows = sorted((row for row in rows if row["title"] == work.title), key=lambda row: row["reviews"])
+        seconds_per_review = [row["seconds"] / row["reviews"] for row in work_rows]
         lines += [
             [
                 work.title,
                 f"{row['reviews']:,}",
                 f"{row['seconds']:.2f}",
-                f"{1e6 * a_review:.2f}",
-                f"{a_review / each[0]:.2f}",
+                f"{1e6 * seconds:.2f}",
+                f"{seconds / seconds_per_review[0]:.2f}",
                 f"{row['peak_mb']:.0f} MB",
             ]
-            for row, a_review in zip(of_work, each, strict=True)
+            for row, seconds in zip(work_rows, seconds_per_review, strict=True)
         ]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 
 def draw(rows: list[dict[str, Any]]) -> bytes:
-    """Return a PNG: seconds and peak memory over the number of reviews, both axes logarithmic."""
+    """Return a PNG of seconds and peak memory against the number of reviews, on logarithmic axes."""
     import vl_convert
 
     def panel(field: str, title: str) -> dict[str, Any]:
@@ -111,13 +112,13 @@ def draw(rows: list[dict[str, Any]]) -> bytes:
         }
 
     panels = [panel("seconds", "seconds, median"), panel("peak_mb", "peak memory (MB)")]
-    # Version 5 is the newest that every vl-convert of the last years draws.
+    # Version 5 is the newest that every recent vl-convert draws.
     spec = {"$schema": "https://vega.github.io/schema/vega-lite/v5.json", "data": {"values": rows}, "hconcat": panels}
     return vl_convert.vegalite_to_png(spec, scale=2)
 
 
 def main() -> None:
-    """Measure the sizes asked for; write them as JSON and as a picture, print them as a table."""
+    """Measure the requested sizes; write JSON and a picture, print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--scales", type=float, nargs="+", default=[1.0, 3.0, 10.0], help="1 is Goodreads' size")
     parser.add_argument("--runs", type=int, default=3)

@@ -1,4 +1,4 @@
-"""Measures one piece of work in this process and prints its seconds and peak memory as JSON; `bench.py` calls it."""
+"""Measures one piece of work in this process, and prints its seconds and peak memory as JSON for `bench.py`."""
 
 import argparse
 import contextlib
@@ -20,11 +20,11 @@ from unittest import mock
 import numpy as np
 from ruamel.yaml import YAML
 
-if TYPE_CHECKING:  # else each work imports what it needs, so that others do not pay for it
-    from sasrec.holdout import TrainingSet
-    from sasrec.model import SasrecParams
-    from sasrec.sequences import Sequences
-    from sasrec.train_params import TrainParams
+if TYPE_CHECKING:  # at run time each work imports only what it needs
+    from sasrec.model.sasrec import SasrecParams
+    from sasrec.split.datasets import TrainingSet
+    from sasrec.split.sequences import Sequences
+    from sasrec.training.params import TrainParams
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "stages"))
@@ -32,21 +32,21 @@ RAW = Path("data/raw/reviews.json.gz")
 TRAIN = Path("data/split/train.safetensors")
 EVALUATION = Path("data/split/evaluation.safetensors")
 WARM_UP_STEPS, STEPS = 10, 60
-NUM_EPOCHS = 10  # of the notebook, and of params.yaml
+NUM_EPOCHS = 10  # as in the notebook and in params.yaml
 
 Measured = dict[str, float]
 
 
 @contextlib.contextmanager
 def clock(measured: Measured) -> Iterator[None]:
-    """Put the seconds that the block takes into `measured`."""
+    """Store the seconds of the block in `measured`."""
     start = time.perf_counter()
     yield
     measured["seconds"] = time.perf_counter() - start
 
 
 def stage(name: str, *lazy_imports: str) -> Measured:
-    """Run a stage's main, without Python's start and the imports, those that happen on first use included."""
+    """Measure a stage's main, without Python's start, the imports and `lazy_imports`, which happen on first use."""
     main = __import__(name).main
     for module in lazy_imports:
         importlib.import_module(module)
@@ -57,7 +57,7 @@ def stage(name: str, *lazy_imports: str) -> Measured:
 
 
 def parse_plain() -> Measured:
-    """Load the whole dump as the notebook does."""
+    """Load the whole dump, as the notebook does."""
     import reference
 
     measured: Measured = {}
@@ -67,7 +67,7 @@ def parse_plain() -> Measured:
 
 
 def decompress() -> Measured:
-    """Only decompress the dump, with the fastest library we know; the limit of parse_gzip."""
+    """Only decompress the dump, with the fastest library we know: the limit of parse_gzip."""
     from isal import igzip
 
     measured: Measured = {}
@@ -78,7 +78,7 @@ def decompress() -> Measured:
 
 
 def filter_plain() -> Measured:
-    """Filter, re-index and sort reviews that are in memory, in pandas."""
+    """Filter, re-index and sort reviews in memory with pandas."""
     import pandas as pd
 
     import reference
@@ -92,7 +92,7 @@ def filter_plain() -> Measured:
 
 
 def filter_files() -> Measured:
-    """Read filter_reindex's input and write its outputs, and nothing between; its limit."""
+    """Only read the input and write the outputs of filter_reindex: its limit."""
     import pyarrow.parquet as pq
 
     outputs = [pq.ParquetFile(path).read() for path in sorted(Path("data/processed").glob("*.parquet"))]
@@ -105,7 +105,7 @@ def filter_files() -> Measured:
 
 
 def split_files() -> Measured:
-    """Read split's input and write its outputs, and nothing between; its limit."""
+    """Only read the input and write the outputs of split: its limit."""
     import pyarrow.parquet as pq
     from safetensors.numpy import load_file, save
 
@@ -119,18 +119,19 @@ def split_files() -> Measured:
 
 
 def params() -> "tuple[SasrecParams, TrainParams]":
-    """Return the notebook's settings: sections sasrec and train of params.yaml."""
-    from sasrec import model
-    from sasrec.params import load
-    from sasrec.train_params import TrainParams
+    """Return the sections sasrec and train of params.yaml, which are the notebook's settings."""
+    from sasrec.core.params import load
+    from sasrec.model.sasrec import SasrecParams
+    from sasrec.training.params import TrainParams
 
-    return load("sasrec", model.SasrecParams), load("train", TrainParams)
+    path = Path("params.yaml")
+    return load(path, "sasrec", SasrecParams), load(path, "train", TrainParams)
 
 
 def short_histories() -> "TrainingSet":
-    """Return a training set whose readers have 9 books in the mean, as Amazon's reviews of videos have."""
-    from sasrec.holdout import TrainingSet
-    from sasrec.sequences import Sequences
+    """Return a training set whose users have 9 books on average, as in Amazon's video reviews."""
+    from sasrec.split.datasets import TrainingSet
+    from sasrec.split.sequences import Sequences
 
     rng = np.random.default_rng(0)
     lengths = 4 + rng.geometric(1 / 6, size=31_000) - 1
@@ -140,44 +141,45 @@ def short_histories() -> "TrainingSet":
 
 
 def training_set(histories: str) -> "TrainingSet":
-    """Return the training set called `histories`."""
-    from sasrec import holdout
+    """Return the training set of short or long `histories`."""
+    from sasrec.split import datasets
 
-    return short_histories() if histories == "short" else holdout.load_training_set(TRAIN)
+    return short_histories() if histories == "short" else datasets.load_training_set(TRAIN)
 
 
 def step(histories: str, device_name: str = "cpu") -> Measured:
-    """Take training steps as train_gpu does; seconds are the median of a step, its sampling included."""
+    """Run training steps as train_gpu does; return the median seconds of a step with its sampling."""
     import torch
 
-    from sasrec import captured, device, sampling, training
+    from sasrec.runtime import device
+    from sasrec.training import cuda_graph, sampling, step, training_loss
 
-    sasrec, section = params()
-    where = device.use(device_name, section.num_threads)
+    sasrec, train_params = params()
+    where = device.use(device_name, train_params.num_threads)
     train = training_set(histories)
-    state = training.start(train, section, sasrec, where)
-    sizes = training.sizes(section, sasrec.max_len)
-    objective = training.Objective(state.model, train, section)
+    state = step.start(train, train_params, sasrec, where)
+    spec = step.batch_spec(train_params, sasrec.max_len)
+    loss = training_loss.TrainingLoss(state.model, train, train_params)
     if where.type == "cuda":
-        take_step = captured.CapturedStep(state, sampling.DeviceSampler(train, sizes, where), objective)
+        take_step = cuda_graph.CapturedStep(state, sampling.DeviceSampler(train, spec, where), loss)
         return {"seconds": median_seconds(lambda: take_step(), torch.cuda.synchronize)}
-    sampler = sampling.PackedSampler(train, sizes)
+    sampler = sampling.PackedSampler(train, spec)
     draws: list[float] = []
 
-    def take() -> None:
+    def run_step() -> None:
         start = time.perf_counter()
         batch = sampler.draw(state.batch_rng)
         draws.append(time.perf_counter() - start)
-        training.step(state, batch, objective)
+        step.step(state, batch, loss)
 
-    seconds = median_seconds(take)
+    seconds = median_seconds(run_step)
     batches = [sampler.draw(state.batch_rng) for _ in range(10)]
 
-    def take_all() -> None:
+    def run_all() -> None:
         for batch in batches:
-            training.step(state, batch, objective)
+            step.step(state, batch, loss)
 
-    limit = count_flops(take_all) / 10 / peak_flops()
+    limit = count_flops(run_all) / 10 / peak_flops()
     sampling_seconds = statistics.median(draws[-STEPS:])
     return {"seconds": seconds, "limit_seconds": limit, "sampling_share": sampling_seconds / seconds}
 
@@ -188,7 +190,7 @@ def median_seconds(
     warm_up: int = WARM_UP_STEPS,
     runs: int = STEPS,
 ) -> float:
-    """Return the median time of `act`, after a warm-up."""
+    """Return the median seconds of `act` after a warm-up; `wait` waits for the device."""
     times = []
     for _ in range(warm_up + runs):
         wait()
@@ -200,28 +202,28 @@ def median_seconds(
 
 
 def count_flops(act: Callable[[], None]) -> int:
-    """Return the floating-point operations of `act`, done with PyTorch's own products, which its counter knows."""
+    """Return the floating-point operations of `act` with PyTorch's own products, the only ones its counter knows."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    from sasrec import products
+    from sasrec.model import matmul
 
-    with mock.patch.object(products, "PORTABLE", False), FlopCounterMode(display=False) as counter:
+    with mock.patch.object(matmul, "PORTABLE", False), FlopCounterMode(display=False) as counter:
         act()
     return counter.get_total_flops()
 
 
 def peak_flops() -> float:
-    """Return the floating-point operations a second of a large matrix product in this process."""
+    """Return the floating-point operations per second of a large matrix product in this process."""
     import torch
 
-    from sasrec import products
+    from sasrec.model import matmul
 
     x = torch.randn(2048, 2048)
-    products.linear(x, x)
+    matmul.linear(x, x)
     times = []
     for _ in range(5):
         start = time.perf_counter()
-        products.linear(x, x)
+        matmul.linear(x, x)
         times.append(time.perf_counter() - start)
     return 2 * 2048**3 / min(times)
 
@@ -232,46 +234,49 @@ def plain_model(num_books: int) -> tuple[Any, Any, "SasrecParams", "TrainParams"
 
     import reference
 
-    sasrec, section = params()
-    torch.set_num_threads(section.num_threads)
+    sasrec, train_params = params()
+    torch.set_num_threads(train_params.num_threads)
     model = reference.Sasrec(sasrec, num_books)
     torch.nn.init.normal_(model.item_embedding.weight, std=sasrec.init_std)
-    return model, torch.optim.Adam(model.parameters(), lr=section.lr), sasrec, section
+    return model, torch.optim.Adam(model.parameters(), lr=train_params.lr), sasrec, train_params
 
 
 def step_plain(histories: str) -> Measured:
-    """Take the reference's steps; seconds are the median of a step, its sampling included."""
+    """Run the reference's steps; return the median seconds of a step with its sampling."""
     import reference
 
     train = training_set(histories)
-    model, optimizer, sasrec, section = plain_model(train.num_books)
+    model, optimizer, sasrec, train_params = plain_model(train.num_books)
     books = as_arrays(train.histories)
     rng = np.random.default_rng(0)
 
-    def take() -> None:
-        batch = reference.sample(books, section, sasrec.max_len, train.num_books, rng)
+    def run_step() -> None:
+        batch = reference.sample(books, train_params, sasrec.max_len, train.num_books, rng)
         reference.step(model, optimizer, batch)
 
-    return {"seconds": median_seconds(take)}
+    return {"seconds": median_seconds(run_step)}
 
 
 def as_arrays(sequences: "Sequences") -> list[np.ndarray]:
-    """Return one array of books a reader."""
+    """Return an array of books for each user."""
     return np.split(sequences.items, sequences.offsets[1:-1])
 
 
 def evaluate() -> Measured:
-    """Rank the true book of every held-out reader, sampled and in the full catalogue, by an untrained model."""
-    from sasrec import device, holdout, ranking, scorers, training
+    """Rank every held-out user's true book, among negatives and in the full catalogue, by an untrained model."""
+    from sasrec.evaluation import model_scorer, ranking
+    from sasrec.runtime import device
+    from sasrec.split import datasets
+    from sasrec.training import step
 
-    sasrec, section = params()
-    where = device.use("cpu", section.num_threads)
-    train = holdout.load_training_set(TRAIN)
-    model = training.start(train, section, sasrec, where).model
-    held_out = holdout.load_held_out(EVALUATION, train)
+    sasrec, train_params = params()
+    where = device.use("cpu", train_params.num_threads)
+    train = datasets.load_training_set(TRAIN)
+    model = step.start(train, train_params, sasrec, where).model
+    held_out = datasets.load_held_out(EVALUATION, train)
 
     def evaluate_all() -> None:
-        ranking.rank(held_out, scorers.by_model(model))
+        ranking.rank(held_out, model_scorer.by_model(model))
 
     start = time.perf_counter()
     evaluate_all()
@@ -281,12 +286,12 @@ def evaluate() -> Measured:
 
 
 def evaluate_plain() -> Measured:
-    """Draw books and rank them one reader at a time; the sampled ranking only."""
+    """Draw negatives and rank them, one user at a time; there is no full ranking."""
     import reference
-    from sasrec import holdout
+    from sasrec.split import datasets
 
-    train = holdout.load_training_set(TRAIN)
-    held_out = holdout.load_held_out(EVALUATION, train)
+    train = datasets.load_training_set(TRAIN)
+    held_out = datasets.load_held_out(EVALUATION, train)
     model, _, sasrec, _ = plain_model(train.num_books)
     books = as_arrays(held_out.histories)
     rng = np.random.default_rng(0)
@@ -298,24 +303,23 @@ def evaluate_plain() -> Measured:
 
 
 def pipeline_plain() -> Measured:
-    """Do all the work the plain way, from the dump to the metrics, in one process without any cache."""
+    """Run the plain algorithms from the dump to the metrics, in one process without any cache."""
     import reference
-    from sasrec import holdout, sequences
+    from sasrec.split import datasets, sequences
 
     measured: Measured = {}
     with clock(measured):
         rows = reference.filter_reindex(reference.parse(RAW), min_ratings=10)
         users, books = rows["user_idx"].to_numpy(), rows["book_idx"].to_numpy()
-        num_readers = int(users[-1]) + 1
-        histories = sequences.from_sorted_rows(users, books, num_readers)
-        held_out = holdout.load_held_out(
-            EVALUATION, holdout.load_training_set(TRAIN)
-        )  # the plain way to draw it costs too little to matter
+        num_users = int(users[-1]) + 1
+        histories = sequences.from_sorted_rows(users, books, num_users)
+        # Drawing the held-out set the plain way would cost too little to matter.
+        held_out = datasets.load_held_out(EVALUATION, datasets.load_training_set(TRAIN))
         train = [part for i, part in enumerate(as_arrays(histories)) if i not in set(held_out.users.tolist())]
-        model, optimizer, sasrec, section = plain_model(int(books.max()))
+        model, optimizer, sasrec, train_params = plain_model(int(books.max()))
         rng = np.random.default_rng(0)
-        for _ in range(NUM_EPOCHS * (num_readers // section.batch_size)):
-            batch = reference.sample(train, section, sasrec.max_len, int(books.max()), rng)
+        for _ in range(NUM_EPOCHS * (num_users // train_params.batch_size)):
+            batch = reference.sample(train, train_params, sasrec.max_len, int(books.max()), rng)
             reference.step(model, optimizer, batch)
         reference.evaluate(model, as_arrays(held_out.histories), held_out.true_books, sasrec.max_len, rng)
     return measured
@@ -324,7 +328,7 @@ def pipeline_plain() -> Measured:
 def repro(mode: str) -> Measured:
     """Run `dvc repro` in a fresh clone of HEAD with an empty cache, then again with nothing to do."""
     dump = RAW.resolve()
-    with tempfile.TemporaryDirectory(dir=Path.cwd()) as scratch:  # on the dump's file system, so that it is linked
+    with tempfile.TemporaryDirectory(dir=Path.cwd()) as scratch:  # on the dump's file system, so that DVC can link it
         clone = Path(scratch, "clone")
         run("git", "clone", "-q", str(ROOT), str(clone))
         document = YAML().load(clone / "params.yaml")
@@ -369,7 +373,7 @@ WORK: dict[str, Callable[[], Measured]] = {
 
 
 def main() -> None:
-    """Measure the work that the command line names, in the folder that it names."""
+    """Measure the work named on the command line, in the folder named there."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("work", choices=WORK)
     parser.add_argument("folder", type=Path)
@@ -378,7 +382,7 @@ def main() -> None:
     with contextlib.redirect_stdout(sys.stderr):
         measured = WORK[arguments.work]()
     who = resource.RUSAGE_CHILDREN if arguments.work.startswith("repro") else resource.RUSAGE_SELF
-    measured["peak_mb"] = resource.getrusage(who).ru_maxrss / 1024  # of the largest process
+    measured["peak_mb"] = resource.getrusage(who).ru_maxrss / 1024  # the largest process's
     print(json.dumps(measured))
 
 

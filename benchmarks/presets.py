@@ -1,6 +1,6 @@
-"""Compares presets of the params on a dump: an experiment a preset and seed; prints a table, writes it as JSON.
+"""Compares presets of the params on a dump, with an experiment for each preset and seed; prints a table, writes JSON.
 
-The experiments stay: `dvc exp show` lists them. Each seed draws other held-out readers, negatives, weights and batches.
+The experiments stay: `dvc exp show` lists them. Each seed draws other held-out users, negatives, weights and batches.
 """
 
 import argparse
@@ -14,10 +14,14 @@ from typing import Any
 
 import dvc.api
 
-from sasrec import overrides, visible
+from sasrec.core import visible
+from sasrec.evaluation.baselines import BASELINES
+from sasrec.evaluation.metrics import HALF_WIDTH
+from sasrec.reporting import metrics_table, overrides
+from sasrec.reporting.metrics_table import Metrics
 
 RESULTS = Path(__file__).parent / "results"
-COLUMNS = [(ranked, name) for ranked in ("sampled", "full") for name in ("HR@10", "NDCG@10")]
+SCORERS = ("sasrec", *BASELINES)
 
 NOTEBOOK = [
     "sasrec.init_std=1.0",
@@ -58,12 +62,10 @@ PRESETS = {
     "default-softmax-window-dropout": BEST[:3],
     "best": BEST,
 }
-"""What `-S` changes of params.yaml: the three presets, and the steps from one to the next."""
+"""The `-S` changes of params.yaml for the three presets, and for the steps from one to the next."""
 
 ALL = PRESETS | {"published": PUBLISHED}
-"""With the protocol of the SASRec paper, for its own data sets."""
-
-Metrics = dict[str, dict[str, dict[str, float]]]
+"""All presets, with the SASRec paper's protocol, for its own data sets."""
 
 
 def command(changes: Sequence[str]) -> list[str]:
@@ -72,7 +74,7 @@ def command(changes: Sequence[str]) -> list[str]:
 
 
 def run(name: str, changes: Sequence[str]) -> dict[str, Any]:
-    """Return the metrics of an experiment of that name, run outside the workspace unless it is there already."""
+    """Return the metrics of the experiment `name`; unless it exists, run it outside the workspace first."""
     known = subprocess.run(["dvc", "exp", "list", "--name-only"], capture_output=True, text=True, check=True).stdout
     if name not in known.split():
         words = [*command(changes), "--temp", "--name", name]
@@ -88,37 +90,34 @@ def mean(values: Sequence[float]) -> float:
 
 
 def average(runs: Sequence[Metrics]) -> Metrics:
-    """Return the mean over runs of every scorer's metrics; a half-width is that of a mean of independent ones."""
+    """Return every scorer's mean metrics over `runs`; half-widths combine as for independent runs."""
     return {
         scorer: {
             ranked: {
                 name: sum(run[scorer][ranked][name] ** 2 for run in runs) ** 0.5 / len(runs)
-                if name.endswith("half_width")
+                if name.endswith(HALF_WIDTH)
                 else mean([run[scorer][ranked][name] for run in runs])
                 for name in runs[0][scorer][ranked]
             }
             for ranked in ("sampled", "full")
         }
-        for scorer in ("sasrec", "popularity", "recent_popularity", "item_transitions")
+        for scorer in SCORERS
     }
 
 
-def cells(metrics: dict[str, dict[str, float]]) -> list[str]:
-    """Return the metrics of a scorer as text."""
-    return [f"{metrics[ranked][name]:.3f} ± {metrics[ranked][name + '_half_width']:.3f}" for ranked, name in COLUMNS]
-
-
 def as_markdown(results: dict[str, dict[str, Any]]) -> str:
-    """Return the table: a line a preset, and one a baseline."""
-    rows = [["preset", "HR@10", "NDCG@10", "full HR@10", "full NDCG@10", "steps"], ["---"] * 6]
-    rows += [[name, *cells(found["metrics"]["sasrec"]), str(found["steps"])] for name, found in results.items()]
-    last = list(results.values())[-1]["metrics"]
-    rows += [[scorer.replace("_", " "), *cells(last[scorer]), ""] for scorer in last if scorer != "sasrec"]
+    """Return the table in Markdown: a line for each preset and for each baseline."""
+    tables = {name: metrics_table.table(found["metrics"], decimals=3) for name, found in results.items()}
+    last = list(tables.values())[-1]
+    columns = [column.removeprefix("sampled ") for column in last.columns]
+    rows = [["preset", *columns, "steps"], ["---"] * (len(columns) + 2)]
+    rows += [[name, *table.rows["sasrec"], str(results[name]["steps"])] for name, table in tables.items()]
+    rows += [[metrics_table.label(scorer, {}), *cells, ""] for scorer, cells in last.rows.items() if scorer != "sasrec"]
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
 def main() -> None:
-    """Run the presets asked for."""
+    """Run the requested presets."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path, help="a .json.gz dump")
     parser.add_argument("--only", nargs="+", choices=ALL, default=list(PRESETS))

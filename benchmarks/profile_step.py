@@ -1,4 +1,4 @@
-"""Shows where the time of a training step goes, by operator, with params.yaml and the training set of `dvc repro`."""
+"""Prints the time of each operator of a training step, with params.yaml and the training set of `dvc repro`."""
 
 import os
 import sys
@@ -6,41 +6,49 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "stages"))
 
-from sasrec import reproducibility
+from sasrec.runtime import reproducibility
 
-os.environ.update(reproducibility.environment())  # before torch is imported, which reads them once
+os.environ.update(reproducibility.environment(Path("params.yaml")))  # before torch is imported, which reads them once
 
 import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from sasrec import device, errors, holdout, model, params, sampling, training
-from sasrec.train_params import TrainParams
+from sasrec.core import errors, params
+from sasrec.model.sasrec import SasrecParams
+from sasrec.runtime import device
+from sasrec.split import datasets
+from sasrec.training import sampling, step, training_loss
+from sasrec.training.params import TrainParams
 
+PARAMS = Path("params.yaml")
 TRAIN = Path("data/split/train.safetensors")
 WARM_UP_STEPS, STEPS = 5, 20
-NUM_ROWS = 25  # operators shown
+NUM_ROWS = 25  # operators in the table
 
 
 def main() -> None:
-    """Take some steps under PyTorch's profiler and print its table."""
-    sasrec = params.load("sasrec", model.SasrecParams)
-    section = params.load("train", TrainParams)
+    """Run some steps under PyTorch's profiler and print its table."""
+    sasrec_params = params.load(PARAMS, "sasrec", SasrecParams)
+    train_params = params.load(PARAMS, "train", TrainParams)
     errors.require(TRAIN)
-    where = device.use(section.device, section.num_threads)
-    train = holdout.load_training_set(TRAIN)
-    state = training.start(train, section, sasrec, where)
-    sampler = sampling.PackedSampler(train, training.sizes(section, sasrec.max_len))
-    objective = training.Objective(state.model, train, section)
+    where = device.use(train_params.device, train_params.num_threads)
+    train = datasets.load_training_set(TRAIN)
+    state = step.start(train, train_params, sasrec_params, where)
+    sampler = sampling.PackedSampler(train, step.batch_spec(train_params, sasrec_params.max_len))
+    loss = training_loss.TrainingLoss(state.model, train, train_params)
     for _ in range(WARM_UP_STEPS):
-        training.step(state, sampler.draw(state.batch_rng), objective)
+        step.step(state, sampler.draw(state.batch_rng), loss)
     on_cuda = [ProfilerActivity.CUDA] if where.type == "cuda" else []
     with profile(activities=[ProfilerActivity.CPU, *on_cuda]) as profiler:
         for _ in range(STEPS):
             with record_function("sampling"):
                 batch = sampler.draw(state.batch_rng)
-            training.step(state, batch, objective)
+            step.step(state, batch, loss)
     by_time = "self_cuda_time_total" if on_cuda else "self_cpu_time_total"
-    print(f"{STEPS} steps, train.reproducibility {section.reproducibility}, {where}, {torch.get_num_threads()} threads")
+    print(
+        f"{STEPS} steps, train.reproducibility {train_params.reproducibility}, {where}, "
+        f"{torch.get_num_threads()} threads"
+    )
     print(profiler.key_averages().table(sort_by=by_time, row_limit=NUM_ROWS, max_name_column_width=40))
 
 

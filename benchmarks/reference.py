@@ -1,4 +1,4 @@
-"""The plain algorithm of each stage, as a course notebook writes it: what `make bench` compares the pipeline with."""
+"""The plain algorithm of each stage, as in a course notebook; `make bench` compares the pipeline with it."""
 
 import gzip
 import json
@@ -10,8 +10,8 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from sasrec.model import SasrecParams
-from sasrec.train_params import TrainParams
+from sasrec.model.sasrec import SasrecParams
+from sasrec.training.params import TrainParams
 
 
 def parse(path: Path) -> pd.DataFrame:
@@ -22,7 +22,7 @@ def parse(path: Path) -> pd.DataFrame:
 
 
 def filter_reindex(reviews: pd.DataFrame, min_ratings: int) -> pd.DataFrame:
-    """Return user_idx, timestamp and book_idx of the readers with `min_ratings` reviews, in order of time."""
+    """Return user_idx, timestamp and book_idx of users with at least `min_ratings` reviews, by user and time."""
     kept = reviews.groupby("user_id").filter(lambda group: len(group) >= min_ratings)
     users = pd.DataFrame({"user_id": kept["user_id"].unique()})
     books = pd.DataFrame({"book_id": kept["book_id"].unique()})
@@ -36,21 +36,21 @@ def filter_reindex(reviews: pd.DataFrame, min_ratings: int) -> pd.DataFrame:
 def sample(
     histories: Sequence[np.ndarray], params: TrainParams, max_len: int, num_books: int, rng: np.random.Generator
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return history, positives and negatives, each (batch, max_len) int64, drawn one reader and one book at a time."""
+    """Return history, positives and negatives, each (batch, max_len) int64, drawn one user and one book at a time."""
     batch = np.zeros((3, params.batch_size, max_len), dtype=np.int64)
     for row in range(params.batch_size):
         books = histories[int(rng.integers(len(histories)))]
         while len(books) < 2:
             books = histories[int(rng.integers(len(histories)))]
         read = set(books)
-        following, place = books[-1], max_len - 1
+        following, position = books[-1], max_len - 1
         for book in reversed(books[:-1]):
             negative = rng.integers(1, num_books + 1)
             while negative in read:
                 negative = rng.integers(1, num_books + 1)
-            batch[:, row, place] = book, following, negative
-            following, place = book, place - 1
-            if place < 0:
+            batch[:, row, position] = book, following, negative
+            following, position = book, position - 1
+            if position < 0:
                 break
     history, positives, negatives = torch.from_numpy(batch)
     return history, positives, negatives
@@ -68,13 +68,13 @@ class Attention(nn.Module):
         self.output = nn.Linear(width, width, bias=False)
         self.dropout = nn.Dropout(dropout_rate)
 
-    def forward(self, x: Tensor, hidden: Tensor) -> Tensor:
-        """Return (batch, length, width); `hidden` is true where not to look."""
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Return (batch, length, width); `mask` is true where a position must not look."""
         batch, length, width = x.shape
         shape = (batch, length, self.num_heads, width // self.num_heads)
         query, key, value = (part(x).view(shape).transpose(1, 2) for part in (self.query, self.key, self.value))
-        scores = query @ key.transpose(-2, -1) / (width // self.num_heads) ** 0.5
-        weights = self.dropout(scores.masked_fill(hidden, -1e9).softmax(-1))
+        scores = query @ key.transpose(-2, -1) / (width // self.num_heads) ** 0.5  # (batch, num_heads, length, length)
+        weights = self.dropout(scores.masked_fill(mask, -1e9).softmax(-1))
         return self.output((weights @ value).transpose(1, 2).reshape(batch, length, width))
 
 
@@ -90,14 +90,14 @@ class Block(nn.Module):
         self.feed_forward_norm = nn.LayerNorm(width, eps=1e-6)
         self.dropout = nn.Dropout(rate)
 
-    def forward(self, x: Tensor, hidden: Tensor) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """Return (batch, length, width)."""
-        x = self.attention_norm(x + self.dropout(self.attention(x, hidden)))
+        x = self.attention_norm(x + self.dropout(self.attention(x, mask)))
         return self.feed_forward_norm(x + self.dropout(self.feed_forward(x)))
 
 
 class Sasrec(nn.Module):
-    """SASRec, module by module, on histories that are all padded to max_len."""
+    """SASRec from plain modules; all histories are padded to max_len."""
 
     def __init__(self, params: SasrecParams, num_books: int) -> None:
         super().__init__()
@@ -108,21 +108,21 @@ class Sasrec(nn.Module):
         self.blocks = nn.ModuleList(Block(params) for _ in range(params.num_layers))
 
     def forward(self, history: Tensor) -> Tensor:
-        """Return the features after each place of `history` (batch, length), (batch, length, width)."""
+        """Return the features at each position of `history` (batch, length), (batch, length, width)."""
         length = history.shape[1]
         positions = torch.arange(
             self.position_embedding.num_embeddings - length, self.position_embedding.num_embeddings
         )
         x = self.norm(self.dropout(self.item_embedding(history) + self.position_embedding(positions)))
         future = torch.ones(length, length, dtype=torch.bool).triu(1)
-        hidden = (future | (history == 0)[:, None, :])[:, None]
+        mask = (future | (history == 0)[:, None, :])[:, None]  # (batch, 1, length, length)
         for block in self.blocks:
-            x = block(x, hidden)
+            x = block(x, mask)
         return x
 
 
 def step(model: Sasrec, optimizer: torch.optim.Optimizer, batch: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-    """Take one step of binary cross-entropy; return the loss."""
+    """Run one step of binary cross-entropy; return the loss, a scalar."""
     history, positives, negatives = batch
     features = model(history)
     positive_logits = (features * model.item_embedding(positives)).sum(-1)
@@ -141,7 +141,7 @@ def step(model: Sasrec, optimizer: torch.optim.Optimizer, batch: tuple[Tensor, T
 def evaluate(
     model: Sasrec, histories: Sequence[np.ndarray], true_books: np.ndarray, max_len: int, rng: np.random.Generator
 ) -> tuple[float, float]:
-    """Return HR@10 and NDCG@10 among 100 books never read, one reader and one book at a time."""
+    """Return HR@10 and NDCG@10 among 100 unread books, one user and one book at a time."""
     model.eval()
     num_books = model.item_embedding.num_embeddings - 1
     hits, gains = [], []

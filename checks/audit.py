@@ -1,6 +1,6 @@
-"""Looks every pinned package up among the known vulnerabilities, with pip-audit; arguments go on to it.
+"""Checks every pinned package for known vulnerabilities with pip-audit, which gets this script's arguments.
 
-pip-audit calls it a success when its service knows none of the packages, or only skips them; here it is a failure.
+pip-audit succeeds even if its service knows none of the packages or it skips them. This script then fails.
 """
 
 import json
@@ -12,11 +12,11 @@ from typing import Any
 PINS = Path(__file__).parent.parent / "constraints.txt"
 COMMAND = [sys.executable, "-m", "pip_audit", "--no-deps", "--disable-pip", "--progress-spinner=off", "--format=json"]
 EXPLAINED: dict[str, str] = {}
-"""Why a vulnerability, by its id, does no harm here: what no newer version mends."""
+"""By id, why a vulnerability that no newer version fixes does no harm here."""
 
 
 def problems(dependencies: list[dict[str, Any]], explained: dict[str, str]) -> list[str]:
-    """Return a line for each finding of pip-audit that is not explained, and one on what it did not look up."""
+    """Return a line for each unexplained finding of pip-audit, and one if it did not look up some packages."""
     lines = [
         f"{package['name']} {package['version']}: {finding['id']}, {_remedy(finding['fix_versions'])}"
         for package in dependencies
@@ -39,7 +39,7 @@ def _remedy(fix_versions: list[str]) -> str:
 
 
 def main() -> None:
-    """Audit the pins; exit with status 1 where something is found or not looked up."""
+    """Audit the pins; exit with status 1 if a vulnerability is found or a package is not looked up."""
     done = subprocess.run([*COMMAND, "--requirement", str(PINS), *sys.argv[1:]], capture_output=True, text=True)
     if not done.stdout:
         last_line = (done.stderr.splitlines() or ["no message"])[-1]

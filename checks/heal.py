@@ -1,8 +1,8 @@
-"""Removes damaged files from DVC's cache, and runs `dvc repro`, which makes them again.
+"""Removes damaged files from DVC's cache, and runs `dvc repro` to make them again.
 
-DVC names each file of its cache by the MD5 of the content, but it hashes neither a write-protected one nor a file of
-the workspace whose size and time it knows: it does not see damage in place. So every file of the cache is hashed here,
-and DVC gets an empty folder for what it remembers, so that it hashes the workspace anew.
+DVC names each cached file by the MD5 of its content. It hashes neither write-protected files nor workspace files of
+known size and time, so it misses damage in place. This script hashes every cached file, and gives DVC an empty
+state folder, so that DVC hashes the workspace anew.
 """
 
 import hashlib
@@ -16,11 +16,11 @@ from pathlib import Path
 
 DVC = (sys.executable, "-m", "dvc")
 ROOT = Path(__file__).resolve().parent.parent
-OBJECT = re.compile(r"[0-9a-f]{2}/[0-9a-f]{30}(\.dir)?")  # a name below files/md5; what DVC is writing has another one
+OBJECT = re.compile(r"[0-9a-f]{2}/[0-9a-f]{30}(\.dir)?")  # a name below files/md5; unfinished files have other names
 
 
 def damaged(cache: Path) -> Iterator[Path]:
-    """Yield the files of a DVC cache whose content is not that of their names."""
+    """Yield the files of a DVC cache whose content does not match the MD5 in their names."""
     folder = cache / "files/md5"
     for path in sorted(folder.glob("*/*")):
         name = path.relative_to(folder).as_posix()
@@ -32,20 +32,20 @@ def damaged(cache: Path) -> Iterator[Path]:
 
 
 def cache_folder() -> Path:
-    """Return DVC's cache; exit with DVC's status where it cannot tell."""
+    """Return the folder of DVC's cache; if DVC fails, exit with its status."""
     done = subprocess.run([*DVC, "cache", "dir"], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     return ROOT / done.stdout.strip() if done.returncode == 0 else sys.exit(done.returncode)
 
 
 def remove(path: Path) -> Path:
-    """Remove a damaged file; where the workspace has a link to it, DVC sees the damage there."""
+    """Remove a damaged file from the cache. DVC finds a damaged link to it in the workspace itself."""
     path.unlink()
     print(f"{path}: damaged, removed", flush=True)
     return path
 
 
 def repro() -> int:
-    """Run `dvc repro` with nothing remembered, and with this interpreter for the stages; return its status."""
+    """Run `dvc repro` with an empty state folder and this interpreter; return its status."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     with tempfile.TemporaryDirectory() as empty:
         variables = os.environ | {"PATH": path, "DVC_SITE_CACHE_DIR": empty}
@@ -53,7 +53,7 @@ def repro() -> int:
 
 
 def main() -> None:
-    """Remove what is damaged; exit with the status of `dvc repro`."""
+    """Remove the damaged files; exit with the status of `dvc repro`."""
     cache = cache_folder()
     try:
         removed = [remove(path) for path in damaged(cache)]

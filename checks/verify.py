@@ -1,8 +1,8 @@
 """Clones HEAD, runs the pipeline twice from empty caches, and compares both locks and the committed one.
 
-Exact on an x86-64 CPU. On another processor, or where training takes a GPU, the data stages must still agree to the
-bit, and the metrics within TOLERANCE. With train.reproducibility fast the two runs must be the same, and the committed
-lock is compared in that weaker way. The first line says which check it is.
+On an x86-64 CPU all stages must agree to the bit. On another processor, or if training uses a GPU, the data stages must
+agree to the bit and the metrics within TOLERANCE. With train.reproducibility fast, the two runs must be the same, but
+the committed lock is compared in the weaker way. The first line of the output names the check.
 """
 
 import argparse
@@ -12,32 +12,33 @@ import platform
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NoReturn
 
 import pyarrow.parquet as pq
+import yaml
 from ruamel.yaml import YAML
 from safetensors.numpy import load_file
 
-from sasrec import visible
+from sasrec.core import visible
 
-TOLERANCE = 0.05  # of a mean over 1,000 readers: about three standard errors
+TOLERANCE = 0.05  # about three standard errors of a mean over 1,000 users
 DATA_STAGES = ["fetch", "parse_gzip", "filter_reindex", "split"]
 Lock = dict[str, Any]
 
 
 Find = Callable[[str], Path | None]
-"""Takes an output's path in the pipeline; returns where its content is, or None."""
+"""Takes an output's path in the pipeline; returns the file with its content, or None."""
 
 
 class DifferenceError(Exception):
-    """Two runs disagree; the message names the first stage and file, and how."""
+    """Two runs disagree; the message names the first stage, its files and the difference."""
 
 
 def run(*command: str, folder: Path) -> str:
-    """Return what `command` prints; end with its error where it fails."""
+    """Return the output of `command`; if it fails, exit with its error."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     done = subprocess.run(
         command, cwd=folder, capture_output=True, encoding="utf-8", errors="replace", env={**os.environ, "PATH": path}
@@ -48,7 +49,7 @@ def run(*command: str, folder: Path) -> str:
 
 
 def end_with(command: Sequence[str], folder: Path, done: subprocess.CompletedProcess[str]) -> NoReturn:
-    """End with what is wrong: one line where git has no repository, or another user's, else all that was printed."""
+    """Exit with the error: one line if git finds no repository, or another user's; else the whole output."""
     remedies = [line.strip() for line in done.stderr.splitlines() if "--add safe.directory" in line]
     if remedies:
         sys.exit(f"error: the repository of {folder} belongs to another user; if you trust it: `{remedies[0]}`")
@@ -58,15 +59,15 @@ def end_with(command: Sequence[str], folder: Path, done: subprocess.CompletedPro
 
 
 def clone(source: Path, folder: Path) -> Path:
-    """Clone the HEAD of the repository that holds `source` to `folder`; return the folder of `source` in the clone."""
-    place = run("git", "rev-parse", "--show-toplevel", "--show-prefix", folder=source)
-    top, inside = place.splitlines()
+    """Clone the HEAD of the repository of `source` to `folder`; return the folder of `source` in the clone."""
+    output = run("git", "rev-parse", "--show-toplevel", "--show-prefix", folder=source)
+    top, inside = output.splitlines()
     run("git", "clone", "--quiet", top, str(folder), folder=source)
     return folder / inside
 
 
 def run_from_scratch(folder: Path) -> Lock:
-    """Run the pipeline in the clone `folder` from an empty cache, and return the lock that comes of it."""
+    """Run the pipeline in the clone `folder` from an empty cache, and return its lock."""
     run("dvc", "repro", "--force", "--no-run-cache", folder=folder)
     status = json.loads(run("dvc", "status", "--json", folder=folder))
     if status != {}:
@@ -76,7 +77,7 @@ def run_from_scratch(folder: Path) -> Lock:
 
 def read_lock(folder: Path) -> Lock:
     """Return the stages of the folder's dvc.lock."""
-    return YAML(typ="safe").load(folder / "dvc.lock")["stages"]
+    return yaml.safe_load((folder / "dvc.lock").read_bytes())["stages"]
 
 
 def digests(lock: Lock, stage: str) -> dict[str, str]:
@@ -85,7 +86,7 @@ def digests(lock: Lock, stage: str) -> dict[str, str]:
 
 
 def compare(mine: Lock, other: Lock, stages: list[str], find_mine: Find, find_other: Find) -> None:
-    """Raise DifferenceError for what two locks disagree on, in the first of `stages` that they disagree on."""
+    """Raise DifferenceError for the first of `stages` whose outputs differ between two locks."""
     for stage in stages:
         first, second = digests(mine, stage), digests(other, stage)
         paths = [path for path in first | second if first.get(path) != second.get(path)]
@@ -95,7 +96,7 @@ def compare(mine: Lock, other: Lock, stages: list[str], find_mine: Find, find_ot
 
 
 def compare_causes(mine: Lock, committed: Lock) -> None:
-    """Raise DifferenceError where the committed lock records other code or params than were run."""
+    """Raise DifferenceError if the committed lock records other code or params than the run."""
     for stage in mine:
         recorded, found = causes(committed[stage]), causes(mine[stage])
         for cause in sorted(recorded | found):
@@ -106,24 +107,32 @@ def compare_causes(mine: Lock, committed: Lock) -> None:
 
 
 def causes(stage: dict[str, Any]) -> dict[str, Any]:
-    """Return the digest of every file of code and the value of every param that a stage of a lock records."""
+    """Return the digest of each code file and the value of each param that a lock records for a stage."""
     code = {dep["path"]: dep["md5"] for dep in stage["deps"] if dep["path"].startswith("stages/")}
-    return code | stage["params"]["params.yaml"]
+    return code | dict(_flat(stage["params"]["params.yaml"]))
+
+
+def _flat(params: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield each `section.key` and its value; a lock records both sections and single keys."""
+    for name, value in params.items():
+        yield from (
+            ((f"{name}.{key}", each) for key, each in value.items()) if isinstance(value, dict) else [(name, value)]
+        )
 
 
 def in_folder(folder: Path) -> Find:
-    """Return what finds an output of the run in `folder`."""
+    """Return a function that finds an output of the run in `folder`."""
     return lambda path: folder / path if (folder / path).is_file() else None
 
 
 def as_committed(clone: Path, source: Path) -> Find:
-    """Return what finds an output as it was committed: in git, or in the cache of `source` where it is still there."""
+    """Return a function that finds a committed output: in git, or in the cache of `source` if it is still there."""
     lock = read_lock(clone)
     md5s = {path: md5 for stage in lock for path, md5 in digests(lock, stage).items()}
 
     def find(path: str) -> Path | None:
         cached = source / ".dvc/cache/files/md5" / md5s[path][:2] / md5s[path][2:]
-        return next((place for place in (clone / path, cached) if place.is_file()), None)
+        return next((file for file in (clone / path, cached) if file.is_file()), None)
 
     return find
 
@@ -177,18 +186,18 @@ def _describe_tensors(first: Path, second: Path) -> str:
 
 
 def compare_metrics(mine: dict[str, Any], other: dict[str, Any]) -> None:
-    """Raise DifferenceError where a metric of one run is further than TOLERANCE from the other run's."""
+    """Raise DifferenceError if a metric of the two runs differs by more than TOLERANCE."""
     for scorer, by_list in other.items():
         for ranked, values in by_list.items():
             for name, value in values.items():
                 found = mine[scorer][ranked][name]
                 if abs(found - value) > TOLERANCE:
-                    place = f"metrics/eval.json: {scorer}.{ranked}.{name}"
-                    raise DifferenceError(f"{place}: {found} against {value}, more than {TOLERANCE} apart")
+                    key = f"metrics/eval.json: {scorer}.{ranked}.{name}"
+                    raise DifferenceError(f"{key}: {found} against {value}, more than {TOLERANCE} apart")
 
 
 def why_inexact(train: dict[str, Any]) -> str:
-    """Return why training with the params `train` need not give the same bits here; empty where it must."""
+    """Return why training with the params `train` may give other bits here; empty if it may not."""
     import torch
 
     if platform.machine().lower() not in ("x86_64", "amd64"):
@@ -198,7 +207,7 @@ def why_inexact(train: dict[str, Any]) -> str:
 
 
 def verify(source: Path, scratch: Path) -> None:
-    """Raise DifferenceError where two runs of the HEAD of `source` do not agree with each other and with its lock."""
+    """Raise DifferenceError unless two runs of the HEAD of `source` agree with each other and with its lock."""
     committed_folder = clone(source, scratch / "committed")
     committed = read_lock(committed_folder)
     train = YAML(typ="safe").load(committed_folder / "params.yaml")["train"]
@@ -224,7 +233,7 @@ def verify(source: Path, scratch: Path) -> None:
 
 
 def main() -> None:
-    """Verify the repository named, else the one that holds this script."""
+    """Verify the repository named, else this script's own."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("source", nargs="?", type=Path, default=Path(__file__).parent.parent, help="a git repository")
     source = parser.parse_args().source.resolve()

@@ -1,9 +1,9 @@
-"""Runs the whole pipeline, small, on an emulated ARM processor and compares every output with the native one.
+"""Runs all stages on a small demo on an emulated ARM processor and compares every output with the native one.
 
-The data stages must give the same bytes, the metrics must be within verify.TOLERANCE. Debian's packages and the wheels
-that the package index has for ARM, in the versions installed here, make up the system, which is kept in .arm.
-Needs Debian or Ubuntu on x86-64 with qemu-aarch64 (apt-get install qemu-user), and 5 GB of disk, because the index has
-PyTorch for ARM with CUDA only. Takes about five minutes on two cores after that.
+The data stages must give the same bytes, and the metrics must agree within verify.TOLERANCE. The ARM system, kept in
+.arm, consists of Debian's packages and the package index's ARM wheels, in the versions installed here. It needs Debian
+or Ubuntu on x86-64 with qemu-aarch64 (apt-get install qemu-user), and 5 GB of disk, because the index has PyTorch for
+ARM only with CUDA. Once the system is made, a check takes about five minutes on two cores.
 """
 
 import json
@@ -25,7 +25,7 @@ from packaging.utils import canonicalize_name
 SYSTEM = verify_cpus.ROOT / ".arm"
 PYTHON = f"python3.{sys.version_info.minor}"
 TOOLS = {"qemu-aarch64": "qemu-user", "apt-get": "apt", "dpkg-deb": "dpkg"}
-"""The programs that this needs, and the Debian package of each."""
+"""The programs needed, and the Debian package of each."""
 
 PLATFORMS = ["manylinux2014_aarch64", *(f"manylinux_2_{minor}_aarch64" for minor in range(17, 29))]
 PROCESSOR = """processor : {number}
@@ -40,7 +40,7 @@ CPU revision : 0
 
 
 def run(*command: str | Path) -> None:
-    """Run `command`; end with the last line of its errors where it fails."""
+    """Run `command`; if it fails, exit with the last line of its errors."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         errors = [line for line in done.stderr.splitlines() if line.lower().startswith(("e:", "error"))]
@@ -48,10 +48,10 @@ def run(*command: str | Path) -> None:
 
 
 def unpack_system(root: Path, scratch: Path) -> None:
-    """Unpack Debian's Python for ARM below `root`, from the archives that this machine's apt is configured for."""
+    """Unpack Debian's Python for ARM below `root`, from the archives in this machine's apt configuration."""
     for folder in ("state/lists/partial", "cache/archives/partial"):
         (scratch / folder).mkdir(parents=True)
-    (scratch / "status").touch()  # no package counts as installed, so that apt fetches all that Python needs
+    (scratch / "status").touch()  # no package counts as installed, so apt fetches everything that Python needs
     apt = ["apt-get", "-oAPT::Architecture=arm64", "-oAPT::Architectures::=arm64", "-oAPT::Install-Recommends=false"]
     apt += [f"-oDir::State={scratch / 'state'}", f"-oDir::State::status={scratch / 'status'}"]
     apt += [f"-oDir::Cache={scratch / 'cache'}", "-oAPT::Sandbox::User=root"]
@@ -60,14 +60,14 @@ def unpack_system(root: Path, scratch: Path) -> None:
     root.mkdir()
     for package in sorted((scratch / "cache/archives").glob("*.deb")):
         run("dpkg-deb", "--extract", package, root)
-    # PyTorch reads this file as it is imported and crashes on the host's, which qemu would show.
+    # PyTorch reads this file at import, and crashes on the host's, which qemu would show.
     (root / "proc").mkdir(exist_ok=True)
     cores = os.cpu_count() or 1
     (root / "proc/cpuinfo").write_text("".join(PROCESSOR.format(number=number) for number in range(cores)))
 
 
 def compiled_requirements() -> list[str]:
-    """Return `name==version` of every distribution that the pipeline needs and that is built for one processor."""
+    """Return `name==version` of every distribution that the pipeline needs and that is compiled for a processor."""
     names, found, compiled = ["sasrec-pipeline"], set[str](), list[str]()
     while names:
         distribution = metadata.distribution(names.pop())
@@ -83,13 +83,13 @@ def compiled_requirements() -> list[str]:
 
 
 def cuda_requirements() -> list[str]:
-    """Return the pins of the libraries that PyTorch's build for ARM loads, although no GPU is used."""
+    """Return the pins of the CUDA libraries that PyTorch's ARM build loads even without a GPU."""
     lines = (verify_cpus.ROOT / "constraints.txt").read_text().splitlines()
     return [line.partition(" ;")[0] for line in lines if line.startswith("nvidia-")]
 
 
 def make_system(folder: Path) -> None:
-    """Make the ARM system in `folder`, unless it is there with the same packages."""
+    """Make the ARM system in `folder`, unless it exists with the same packages."""
     requirements = sorted({*compiled_requirements(), *cuda_requirements()})
     made_of = folder / "made_of.json"
     if made_of.is_file() and json.loads(made_of.read_text()) == [PYTHON, *requirements]:
@@ -108,7 +108,7 @@ def make_system(folder: Path) -> None:
 
 
 def emulated_python(folder: Path) -> list[str]:
-    """Return the command that runs Python in the ARM system, with this environment's packages of pure Python."""
+    """Return the command that runs Python in the ARM system, with this environment's pure-Python packages."""
     path = os.pathsep.join([str(folder / "packages"), sysconfig.get_path("purelib")])
     variables = {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
     settings = [word for name, value in variables.items() for word in ("-E", f"{name}={value}")]
@@ -116,7 +116,7 @@ def emulated_python(folder: Path) -> list[str]:
 
 
 def compare_metrics(native: Path, emulated: Path) -> None:
-    """End with an error where the metrics of two runs are further apart than verify.TOLERANCE."""
+    """Exit with an error if the metrics of two runs differ by more than verify.TOLERANCE."""
     found, expected = (json.loads((folder / "metrics/eval.json").read_text()) for folder in (emulated, native))
     try:
         verify.compare_metrics(found, expected)
@@ -125,7 +125,7 @@ def compare_metrics(native: Path, emulated: Path) -> None:
 
 
 def compare(arm: list[str], scratch: Path) -> None:
-    """Print a line for the data stages and one for the training; end with an error where they differ too much."""
+    """Print a line for the data stages and one for all stages; exit with an error if they differ too much."""
     native, emulated = verify_cpus.prepare(scratch / "native"), verify_cpus.prepare(scratch / "arm")
 
     def run_both(stages: list[str]) -> tuple[int, list[str]]:
@@ -142,7 +142,7 @@ def compare(arm: list[str], scratch: Path) -> None:
 
 
 def main() -> None:
-    """Compare, in the system that is there or can be made; end with one line where that lacks something."""
+    """Compare natively and emulated, making the ARM system if needed; exit with one line if a program is missing."""
     missing = [package for tool, package in TOOLS.items() if shutil.which(tool) is None]
     if missing:
         sys.exit(f"error: needs {', '.join(TOOLS)}; on Debian or Ubuntu: apt-get install {' '.join(missing)}")

@@ -1,4 +1,4 @@
-"""Runs the whole pipeline, small, under several emulated processors and compares every output with the native one.
+"""Runs all stages on a small demo under several emulated processors and compares every output with the native one.
 
 Needs qemu-x86_64 (Debian: apt-get install qemu-user). Emulation is slow: about four minutes on two cores.
 """
@@ -24,7 +24,7 @@ SMALL = {
 
 
 def prepare(folder: Path) -> Path:
-    """Make `folder`, for a small run of the pipeline in it, and return it."""
+    """Create and return `folder`, with the params of a small run."""
     params = YAML(typ="safe").load(ROOT / "params.yaml")
     for section, changes in SMALL.items():
         params[section].update(changes)
@@ -34,7 +34,7 @@ def prepare(folder: Path) -> Path:
 
 
 def run_stages(folder: Path, python: list[str], stages: list[str]) -> dict[str, str]:
-    """Run `stages` in `folder`, each by the command `python`; return the SHA-256 of every file that is there then."""
+    """Run `stages` in `folder` with the command `python`; return the SHA-256 of every file written, by path."""
     for stage in stages:
         command = [*python, str(ROOT / "stages" / f"{stage}.py")]
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
@@ -45,12 +45,12 @@ def run_stages(folder: Path, python: list[str], stages: list[str]) -> dict[str, 
 
 
 def differing(first: dict[str, str], second: dict[str, str]) -> list[str]:
-    """Return the files that two runs do not agree on."""
+    """Return the files that differ between two runs."""
     return sorted(path for path in first | second if first.get(path) != second.get(path))
 
 
 def main() -> None:
-    """Print a line a processor; exit with status 1 where one gives other bytes."""
+    """Print a line for each processor; exit with status 1 if one gives other bytes."""
     emulator = shutil.which("qemu-x86_64")
     if emulator is None or platform.machine() != "x86_64":
         sys.exit("error: needs an x86-64 machine with qemu-x86_64; on Debian: apt-get install qemu-user")

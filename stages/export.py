@@ -1,6 +1,6 @@
-"""Writes the trained model as models/sasrec.onnx, once onnxruntime gives PyTorch's scores for the held-out readers."""
+"""Writes models/sasrec.onnx if onnxruntime reproduces PyTorch's scores for the held-out users."""
 
-from sasrec import interrupts
+from sasrec.core import interrupts
 
 if __name__ == "__main__":
     interrupts.end_at_once(interrupts.OF_A_TOOL)  # where Ctrl-C or SIGTERM comes during the imports
@@ -9,48 +9,54 @@ import os
 from importlib.util import find_spec
 from pathlib import Path
 
-from sasrec import reproducibility
+from sasrec.runtime import reproducibility
 
-os.environ.update(reproducibility.environment())  # before torch is imported, which reads them once
+os.environ.update(reproducibility.environment(Path("params.yaml")))  # before torch is imported, which reads them once
 
-from sasrec import device, errors, holdout, outputs, params, train_params
-from sasrec.recommender import Recommender
+from sasrec.core import errors, params
+from sasrec.io import files
+from sasrec.runtime import device
+from sasrec.serving.recommender import Recommender
+from sasrec.split import datasets
+from sasrec.split.params import EvaluationParams
+from sasrec.training.params import TrainParams
 
 MODELS = Path("models")
+PARAMS = Path("params.yaml")
 TRAIN = Path("data/split/train.safetensors")
 EVALUATION = Path("data/split/evaluation.safetensors")
 ONNX = Path("models/sasrec.onnx")
-TOLERANCE = 1e-4  # of a score: float32 sums in another order differ by about 1e-6
+TOLERANCE = 1e-4  # the largest difference of a score; float32 sums in another order differ by about 1e-6
 
 
 def main() -> None:
-    """Read the params, the model and the held-out readers; write the graph.
+    """Read the params, the model and the held-out users; write the graph.
 
     Raises:
-        UserError: the packages are missing, or onnxruntime's scores are not PyTorch's.
+        UserError: a package is missing, or a score of onnxruntime differs from PyTorch's by more than TOLERANCE.
 
     """
     if find_spec("onnx") is None or find_spec("onnxruntime") is None:
         raise errors.UserError(
             "stages/export.py needs onnx and onnxruntime; run `pip install -c constraints.txt -e '.[export]'`"
         )
-    from sasrec import onnx_model
+    from sasrec.serving import onnx_model
 
-    evaluation = params.load("evaluation", holdout.EvaluationParams)
-    train = params.load("train", train_params.TrainParams)
+    evaluation_params = params.load(PARAMS, "evaluation", EvaluationParams)
+    train_params = params.load(PARAMS, "train", TrainParams)
     errors.require(TRAIN, EVALUATION)
-    device.use("cpu", train.num_threads)
-    network = Recommender.load(MODELS).model
-    held_out = holdout.load_held_out(EVALUATION, holdout.load_training_set(TRAIN))
-    with outputs.whole(ONNX) as partial:
-        onnx_model.write(partial, network, padding=evaluation.padding)
-        found = onnx_model.largest_difference(partial, network, held_out.histories, padding=evaluation.padding)
+    device.use("cpu", train_params.num_threads)
+    model = Recommender.load(MODELS).model
+    held_out = datasets.load_held_out(EVALUATION, datasets.load_training_set(TRAIN))
+    with files.atomic_write(ONNX) as partial:
+        onnx_model.write(partial, model, padding=evaluation_params.padding)
+        found = onnx_model.largest_difference(partial, model, held_out.histories, padding=evaluation_params.padding)
         if not found <= TOLERANCE:
             raise errors.UserError(
                 f"{ONNX}: not written: a score of onnxruntime differs from PyTorch's by {found:.3g}, more than "
                 f"{TOLERANCE}; install the versions of constraints.txt"
             )
-    print(f"{ONNX}: the scores for {len(held_out.users)} held-out readers are PyTorch's within {found:.1e}")
+    print(f"{ONNX}: the scores for {len(held_out.users)} held-out users are PyTorch's within {found:.1e}")
 
 
 if __name__ == "__main__":

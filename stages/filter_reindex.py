@@ -1,19 +1,19 @@
-"""Drops readers with few reviews, numbers readers and books, and orders each reader's books in time."""
+"""Drops users with few reviews, numbers users and books, and orders each user's books in time."""
 
-from sasrec import interrupts
+from sasrec.core import interrupts
 
 if __name__ == "__main__":
     interrupts.end_at_once()  # where Ctrl-C or SIGTERM comes during the imports
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 
-from sasrec import bins, engines, errors, inputs, interactions, outputs, params, spark, storage, usage
+from sasrec.core import cli, errors, params
+from sasrec.interactions import bins, engines, reindex
+from sasrec.io import files, parquet, spark, storage
 
+PARAMS = Path("params.yaml")
 REVIEWS = Path("data/interim/reviews.parquet")
 USERS = Path("data/processed/users.parquet")
 BOOKS = Path("data/processed/books.parquet")
@@ -23,72 +23,47 @@ RATINGS_PER_BOOK = Path("plots/ratings_per_book.csv")
 COLUMNS = pa.schema([("user_id", pa.string()), ("timestamp", pa.date32()), ("book_id", pa.string())])
 
 
-@contextmanager
-def started(section: interactions.FilterReindexParams, spark_params: spark.SparkParams) -> Iterator[engines.Engine]:
-    """Yield the engine that the params name; it ends with the block, and what it has on the disk goes.
+def write_tables(filter_params: reindex.FilterReindexParams, engine: engines.Engine, folder: str | None) -> None:
+    """Write the tables and histograms; with the URL of a `folder`, write the interactions there.
 
     Raises:
-        UserError: it is Spark, and the reviews lie elsewhere; or it cannot be had.
+        UserError: no user has enough reviews.
 
     """
-    if section.engine == "spark" and storage.pointer(REVIEWS):
-        raise errors.UserError(
-            "params.yaml: filter_reindex.engine is spark, which reads files that its machines share; set storage.url "
-            "to null, or the engine to duckdb"
-        )
-    with outputs.scratch(USERS.parent) as scratch:
-        if section.engine == "spark":
-            with (
-                spark.session(spark_params.master, "filter_reindex.engine", scratch) as session,
-                engines.on_spark(REVIEWS, session, scratch) as engine,
-            ):
-                yield engine
-        else:
-            with engines.on_duckdb(REVIEWS, section.memory_limit, scratch) as engine:
-                yield engine
-
-
-def write_tables(section: interactions.FilterReindexParams, engine: engines.Engine, folder: str | None = None) -> None:
-    """Write the tables and the distributions of ratings; with the URL of a `folder` the interactions lie there.
-
-    Raises:
-        UserError: no reader is left.
-
-    """
-    tables = interactions.reindex(engine.reviews, section, engine.store)
+    tables = reindex.reindex(engine.reviews, filter_params, engine.store)
     if engine.batches(tables.users.limit(1)).read_all().num_rows == 0:
         raise errors.UserError(
-            f"{REVIEWS}: no reader has {section.min_ratings} reviews; lower filter_reindex.min_ratings in params.yaml, "
-            "or take more data"
+            f"{REVIEWS}: no user has {filter_params.min_ratings} reviews; lower filter_reindex.min_ratings in "
+            "params.yaml, or take more data"
         )
-    outputs.write_parquet(USERS, engine.batches(tables.users))
-    outputs.write_parquet(BOOKS, engine.batches(tables.books))
-    outputs.write_parquet(INTERACTIONS, engine.batches(tables.interactions), folder)
+    parquet.write(USERS, engine.batches(tables.users))
+    parquet.write(BOOKS, engine.batches(tables.books))
+    parquet.write(INTERACTIONS, engine.batches(tables.interactions), folder)
     write_histogram(RATINGS_PER_READER, engine.batches(tables.ratings_per_reader).read_all())
     write_histogram(RATINGS_PER_BOOK, engine.batches(tables.ratings_per_book).read_all())
 
 
 def write_histogram(path: Path, counted: pa.Table) -> None:
-    """Write `counted`, numbers of ratings and how often each occurs, as ranges of `bins.LABELS`, without empty ones."""
-    ratings, times = map(inputs.as_numpy, counted.columns)
-    totals = np.zeros(len(bins.LABELS), np.int64)
-    np.add.at(totals, bins.bin_of(ratings), times)
-    rows = [(bins.LABELS[number], int(totals[number])) for number in np.flatnonzero(totals)]
-    outputs.write_csv(path, counted.column_names, rows)
+    """Write a histogram of `counted`, a table of numbers of ratings and how often each occurs."""
+    ratings, times = map(parquet.as_numpy, counted.columns)
+    files.write_csv(path, counted.column_names, bins.histogram(ratings, times))
 
 
 def main() -> None:
-    """Read the params and the reviews, write what comes of them."""
-    section = params.load("filter_reindex", interactions.FilterReindexParams)
-    spark_params = params.load("spark", spark.SparkParams)
-    folder = params.load("storage", storage.StorageParams).url
+    """Write the tables and histograms of the reviews."""
+    filter_params = params.load(PARAMS, "filter_reindex", reindex.FilterReindexParams)
+    spark_params = params.load(PARAMS, "spark", spark.SparkParams)
+    folder = params.load(PARAMS, "storage", storage.StorageParams).url
     errors.require(REVIEWS)
-    inputs.check_parquet(REVIEWS, COLUMNS)  # DuckDB and Spark check no digest
-    outputs.make_folders(USERS, RATINGS_PER_READER)
-    with inputs.reading(REVIEWS), started(section, spark_params) as engine:
-        write_tables(section, engine, folder)
+    parquet.check(REVIEWS, COLUMNS)  # DuckDB and Spark check no digest
+    files.make_folders(USERS, RATINGS_PER_READER)
+    with (
+        files.naming_damage(REVIEWS),
+        engines.started(filter_params, spark_params, REVIEWS, USERS.parent) as engine,
+    ):
+        write_tables(filter_params, engine, folder)
 
 
 if __name__ == "__main__":
-    usage.answer(__file__)
+    cli.answer(__file__)
     errors.run(main)

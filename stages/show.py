@@ -1,6 +1,6 @@
 """Prints the metrics of the last evaluation as a table."""
 
-from sasrec import interrupts
+from sasrec.core import interrupts
 
 if __name__ == "__main__":
     interrupts.end_at_once(interrupts.OF_A_TOOL)  # where Ctrl-C or SIGTERM comes during the imports
@@ -9,15 +9,17 @@ from pathlib import Path
 
 import msgspec
 
-from sasrec import errors, inputs, metrics_table
+from sasrec.core import errors
+from sasrec.io import files
+from sasrec.reporting import metrics_table
 
 METRICS = Path("metrics/eval.json")
 
 
 def main() -> None:
-    """Read the metrics and print them; no stage: it writes nothing."""
+    """Read the metrics and print them. This script is no stage, because it writes nothing."""
     errors.require(METRICS)
-    with inputs.reading(METRICS):
+    with files.naming_damage(METRICS):
         table = metrics_table.as_text(msgspec.json.decode(METRICS.read_bytes()))
     print(table)
 

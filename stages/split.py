@@ -1,14 +1,18 @@
-"""Holds readers and books out, draws the negatives they are ranked against, and counts the data."""
+"""Holds out users and books, draws the negatives to rank them against, and counts the data."""
 
-from sasrec import interrupts
+from sasrec.core import interrupts
 
 if __name__ == "__main__":
     interrupts.end_at_once()  # where Ctrl-C or SIGTERM comes during the imports
 
 from pathlib import Path
 
-from sasrec import errors, holdout, inputs, interactions_file, outputs, params, usage
+from sasrec.core import cli, errors, params
+from sasrec.io import files, parquet
+from sasrec.split import datasets, load, protocols
+from sasrec.split.params import EvaluationParams, SplitParams
 
+PARAMS = Path("params.yaml")
 REVIEWS = Path("data/interim/reviews.parquet")
 REJECTED = Path("data/interim/rejected.parquet")
 USERS = Path("data/processed/users.parquet")
@@ -20,9 +24,9 @@ EVALUATION = Path("data/split/evaluation.safetensors")
 METRICS = Path("metrics/data.json")
 
 
-def count(split: holdout.Split) -> dict[str, float]:
-    """Return what metrics/data.json holds."""
-    rows = {path: inputs.num_rows(path) for path in (REVIEWS, REJECTED, USERS, BOOKS, INTERACTIONS)}
+def count(split: protocols.Split) -> dict[str, float]:
+    """Return the content of metrics/data.json."""
+    rows = {path: parquet.num_rows(path) for path in (REVIEWS, REJECTED, USERS, BOOKS, INTERACTIONS)}
     return {
         "reviews": rows[REVIEWS],
         "rejected": rows[REJECTED],
@@ -36,24 +40,24 @@ def count(split: holdout.Split) -> dict[str, float]:
 
 
 def main() -> None:
-    """Read the params and the interactions, write the three parts and the counts."""
-    section = params.load("split", holdout.SplitParams)
-    evaluation = params.load("evaluation", holdout.EvaluationParams)
+    """Read the params and the interactions; write the three data sets and the counts."""
+    split_params = params.load(PARAMS, "split", SplitParams)
+    evaluation_params = params.load(PARAMS, "evaluation", EvaluationParams)
     errors.require(REVIEWS, REJECTED, USERS, BOOKS, INTERACTIONS)
-    split = holdout.split(*interactions_file.read(INTERACTIONS, USERS, BOOKS), section, evaluation)
+    split = protocols.split(*load.read(INTERACTIONS, USERS, BOOKS), split_params, evaluation_params)
     counts = count(split)
-    outputs.make_folders(TRAIN, METRICS)
+    files.make_folders(TRAIN, METRICS)
     with (
-        outputs.whole(TRAIN) as train,
-        outputs.whole(VALIDATION) as validation,
-        outputs.whole(EVALUATION) as test,
+        files.atomic_write(TRAIN) as train,
+        files.atomic_write(VALIDATION) as validation,
+        files.atomic_write(EVALUATION) as evaluation,
     ):
-        holdout.save_training_set(train, split.train)
-        holdout.save_held_out(validation, split.validation)
-        holdout.save_held_out(test, split.evaluation)
-    outputs.write_json(METRICS, counts)
+        datasets.save_training_set(train, split.train)
+        datasets.save_held_out(validation, split.validation)
+        datasets.save_held_out(evaluation, split.evaluation)
+    files.write_json(METRICS, counts)
 
 
 if __name__ == "__main__":
-    usage.answer(__file__)
+    cli.answer(__file__)
     errors.run(main)

@@ -1,5 +1,6 @@
 """What several tests share: small data made by hand, and the ground truth where it is there."""
 
+import fcntl
 import functools
 import gzip
 import json
@@ -19,11 +20,11 @@ import msgspec
 import numpy as np
 import pytest
 
-from sasrec import spark
-from sasrec.holdout import TrainingSet
-from sasrec.reviews import ParseGzipParams
-from sasrec.sequences import Sequences
-from sasrec.train_params import TrainParams
+from sasrec.dump.reviews import ParseGzipParams
+from sasrec.io import spark
+from sasrec.split.datasets import TrainingSet
+from sasrec.split.sequences import Sequences
+from sasrec.training.params import TrainParams
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -70,9 +71,9 @@ def spark_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator["SparkSe
         yield session
 
 
-def sequences(*readers: Iterable[int]) -> Sequences:
-    """One list of books a reader."""
-    lists = [list(books) for books in readers]
+def sequences(*users: Iterable[int]) -> Sequences:
+    """One list of books a user."""
+    lists = [list(books) for books in users]
     offsets = np.cumsum([0, *map(len, lists)])
     return Sequences(np.array([book for books in lists for book in books], dtype=np.int32), offsets)
 
@@ -170,15 +171,28 @@ SMALL = {
 }
 
 
-@pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small pipeline after `dvc repro`, its lock committed."""
-    folder = copy_project(tmp_path_factory.mktemp("pipeline"))
+def run_small_pipeline(folder: Path) -> Path:
+    copy_project(folder)
     set_params(folder, **SMALL)
     run = runner(folder)
     run("dvc", "repro")
     run("git", "commit", "-qam", "Run it small")
     return folder
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small pipeline after `dvc repro`, its lock committed; of several test processes one runs it for all."""
+    folder = tmp_path_factory.mktemp("pipeline")
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return run_small_pipeline(folder)
+    of_all = tmp_path_factory.getbasetemp().parent
+    with (of_all / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if (of_all / "finished").exists():
+            return shutil.copytree(of_all / "finished", folder, dirs_exist_ok=True)
+        (of_all / "finished").symlink_to(run_small_pipeline(folder))
+        return folder
 
 
 @pytest.fixture

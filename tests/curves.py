@@ -7,10 +7,11 @@ import numpy as np
 import torch
 from conftest import sequences, train_params, training_set
 
-import train_gpu
-from sasrec import launch, training
-from sasrec.model import SasrecParams
-from sasrec.processes import ALONE, Share
+from sasrec.model.sasrec import SasrecParams
+from sasrec.runtime import launch
+from sasrec.runtime.world import ALONE, World
+from sasrec.training import loop, step
+from sasrec.training.params import TrainParams
 
 CPU = torch.device("cpu")
 SASREC = SasrecParams(
@@ -25,26 +26,32 @@ OBJECTIVES = {
     "uniform": SHARED,
     "in_batch": SHARED | {"negatives": "in_batch"},
     "softmax": {"loss": "softmax"},
-    "clipped": {"clip_norm": 0.1, "weight_decay": 0.1, "schedule": "cosine", "warmup_steps": 5},
+    "clipped": {"clip_norm": 0.1, "weight_decay": 0.1},
 }
-STEPS = 30
+# The first of several processes has nothing of a batch of one row.
+CURVES = OBJECTIVES | {"one_row": {"loss": "softmax", "batch_size": 1}}
+NUM_STEPS = 15
 
 
-def curve(objective: str, share: Share = ALONE) -> list[float]:
+def params_of(objective: str) -> TrainParams:
+    """The params of an objective, of 16 users a step where it does not say otherwise."""
+    return train_params(**{"batch_size": 16, "lr": 0.01, **CURVES[objective]})
+
+
+def curve(objective: str, world: World = ALONE) -> list[float]:
     """The loss of each step, which every process must ask for."""
-    params = train_params(batch_size=16, lr=0.01, **OBJECTIVES[objective])
-    state = training.start(TRAIN, params, SASREC, CPU)
-    take_step = train_gpu.step_taker(state, TRAIN, share)
-    return [share.mean(take_step()).item() for _ in range(STEPS)]
+    state = step.start(TRAIN, params_of(objective), SASREC, CPU)
+    take_step = loop.step_function(state, TRAIN, world)
+    return [world.mean(take_step()).item() for _ in range(NUM_STEPS)]
 
 
 def main() -> None:
     """Take the steps with as many processes as the command line says."""
     torch.set_num_threads(1)
-    share = launch.share_of(int(sys.argv[1]))
-    with launch.connected(share, CPU):
-        curves = {objective: curve(objective, share) for objective in OBJECTIVES}
-    if share.is_first:
+    world = launch.world_of(int(sys.argv[1]))
+    with launch.connected(world, CPU):
+        curves = {objective: curve(objective, world) for objective in CURVES}
+    if world.is_main:
         print(json.dumps(curves))
 
 

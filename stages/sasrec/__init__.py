@@ -1,1 +1,1 @@
-"""SASRec on book reviews: pure functions and modules that know no path and no DVC."""
+"""SASRec on book reviews, in wings in the order of the data; only the stages name paths."""

@@ -1,0 +1,1 @@
+"""Serves every stage: params, errors, signals and the command line."""

@@ -1,0 +1,51 @@
+"""Builds a stage's `--help` from its entry in dvc.yaml, so that the two cannot differ."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from sasrec.core import errors, params
+
+
+def answer(script: str) -> None:
+    """Exit with usage or an error if the stage `script` got an argument: a stage takes none but `--help`."""
+    if len(sys.argv) > 1:
+        errors.run(lambda: _parse_none(script))
+
+
+def _parse_none(script: str) -> None:
+    import yaml  # only the usage needs it
+
+    root = Path(script).resolve().parent.parent
+    stage = yaml.safe_load((root / "dvc.yaml").read_bytes())["stages"][Path(script).stem]
+    parser = argparse.ArgumentParser(
+        prog=stage["cmd"],
+        description=stage["desc"],
+        epilog=describe(stage, params.read(root / "params.yaml")),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.parse_args()
+
+
+def describe(stage: dict[str, Any], values: dict[str, Any]) -> str:
+    """Return lines of what a `stage` of dvc.yaml reads and writes, and of its params with their `values`."""
+    written = [entry if isinstance(entry, str) else next(iter(entry)) for entry in _outputs(stage)]
+    read = [path for path in stage["deps"] if not path.startswith("stages/")]
+    keys = [key for param in stage["params"] for key in _keys(param, values)]
+    sections = {
+        "reads": read or ["nothing that another stage wrote"],
+        "writes": written,
+        "params (params.yaml)": [f"{section}.{key}: {params.shown(values[section][key])}" for section, key in keys],
+    }
+    return "\n".join(f"{title}:\n" + "\n".join(f"  {line}" for line in lines) for title, lines in sections.items())
+
+
+def _outputs(stage: dict[str, Any]) -> list[str | dict[str, Any]]:
+    return [*stage.get("outs", []), *stage.get("metrics", [])]
+
+
+def _keys(param: str, values: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return (section, key) of `param`, or of every key if `param` is a section."""
+    section, _, key = param.partition(".")
+    return [(section, key)] if key else [(section, key) for key in values[section]]

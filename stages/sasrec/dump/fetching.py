@@ -1,0 +1,138 @@
+"""Writes the dump that the params name: a demo, a download, a link, a copy or a pointer."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+
+from sasrec.core.errors import UserError
+from sasrec.core.params import Seed, about
+from sasrec.dump import demo, download, shards
+from sasrec.io import storage
+from sasrec.io.files import atomic_write
+
+GZIP_MAGIC = b"\x1f\x8b"
+
+Bring = Callable[[str, Path], None]
+"""Writes the dump at a URL, or a pointer to it, to a path."""
+
+
+class FetchParams(msgspec.Struct, frozen=True):
+    """Section `fetch` of params.yaml."""
+
+    source: Annotated[
+        Literal["demo", "goodreads", "file"],
+        about("`demo`: make a dump up, offline · `goodreads`: download the dump · `file`: take `fetch.file`"),
+    ]
+    file: Annotated[
+        str | Annotated[list[str], msgspec.Meta(min_length=1)] | None,
+        about(
+            "path or URL (`s3://…`) of a `.json.gz` dump; a list or a glob names the [shards](scaling.md) of one dump"
+        ),
+    ]
+    gdrive_id: Annotated[
+        str, msgspec.Meta(pattern="^[A-Za-z0-9_-]+$"), about("Google Drive id of the dump, for source `goodreads`")
+    ]
+    mirror_url: Annotated[
+        str, msgspec.Meta(pattern="^https?://[^ ]+$"), about("where to download the dump when Drive refuses")
+    ]
+    sha256: Annotated[
+        Annotated[str, msgspec.Meta(pattern="^[0-9a-fA-F]{64}$")] | None,
+        about("when set, any other content is refused; null: the digest is printed"),
+    ]
+    demo_users: Annotated[int, msgspec.Meta(ge=1, le=10_000_000), about("number of users of the demo")]
+    demo_seed: Annotated[Seed, about("seed of the demo")]
+
+    def __post_init__(self) -> None:
+        if self.source == "file" and not self.file:
+            raise ValueError("fetch.source is file, but fetch.file is null; set it to the path of a .json.gz dump")
+        # Not a pattern: in a union with a list, a pattern makes msgspec 0.22 read memory that is not its own.
+        for name in self.names:
+            if storage.is_url(name) and not storage.is_readable(name):
+                raise ValueError(f"fetch.file is {name!r}: give a path, or a URL, {storage.FILE_RULE}")
+
+    @property
+    def names(self) -> list[str]:
+        """The paths, globs and URLs in `file`."""
+        return [self.file] if isinstance(self.file, str) else self.file or []
+
+
+def fetch(params: FetchParams, destination: Path, unfinished: Path, bring: Bring) -> None:
+    """Write the dump that `params` name to `destination`; downloads begin in the folder `unfinished`."""
+    if params.source == "demo":
+        num_books = params.demo_users // 3 + 100  # few enough that ten epochs learn which book follows which
+        with atomic_write(destination) as partial, partial.open("wb") as file:
+            demo.write_dump(file, params.demo_users, num_books, params.demo_seed)
+    elif params.source == "goodreads":
+        urls = [download.DRIVE_URL.format(params.gdrive_id), params.mirror_url]
+        download.download(urls, destination, unfinished, params.sha256)
+    else:
+        take(shards.named(params.names), destination, bring)
+
+
+def take(sources: list[shards.Source], destination: Path, bring: Bring) -> None:
+    """Write one file to `destination`; write several as shards into a folder there."""
+    for source in sources:
+        if isinstance(source, Path):  # before copying any
+            check_gzip(source, str(source))
+    if len(sources) == 1:
+        take_one(sources[0], destination, bring)
+        return
+    destination.mkdir()
+    for number, source in enumerate(sources, start=1):
+        take_one(source, shards.shard_path(destination, number), bring)
+
+
+def take_one(source: shards.Source, destination: Path, bring: Bring) -> None:
+    """Link or copy a local file; `bring` one at a URL."""
+    if isinstance(source, Path):
+        link_or_copy(source, destination)
+    else:
+        bring(source, destination)
+
+
+def copy(url: str, destination: Path) -> None:
+    """Copy the dump at `url`; raise UserError if it cannot be read or is not gzip."""
+    with atomic_write(destination) as partial:
+        storage.copy(url, partial)
+        check_gzip(partial, url)
+
+
+def stays_elsewhere(params: FetchParams, folder: str | None) -> bool:
+    """Return whether part of the dump is not copied to this disk: it is at a URL, and storage.url names a `folder`.
+
+    Raises:
+        UserError: fetch.sha256, which needs every byte, is set although part of the dump stays elsewhere.
+
+    """
+    stays = folder is not None and params.source == "file" and any(map(storage.is_url, params.names))
+    if stays and params.sha256 is not None:
+        raise UserError(
+            "params.yaml: fetch.sha256 cannot be compared with a dump that stays elsewhere because storage.url is "
+            "set; set one of the two to null"
+        )
+    return stays
+
+
+def link_or_copy(source: Path, destination: Path) -> None:
+    """Hard-link `source` to `destination`; copy it if the file system refuses a link."""
+    try:
+        destination.hardlink_to(source.resolve())
+    except OSError:
+        with atomic_write(destination) as partial:
+            shutil.copyfile(source, partial)
+
+
+def check_gzip(path: Path, source: str) -> None:
+    """Raise UserError, which names `source`, if `path` is missing, empty or does not begin like gzip."""
+    advice = "set fetch.file in params.yaml to the path of a .json.gz dump"
+    if not path.is_file():
+        raise UserError(f"{source}: no such file; {advice}")
+    with path.open("rb") as file:
+        start = file.read(len(GZIP_MAGIC))
+    if not start:
+        raise UserError(f"{source}: is empty; {advice}")
+    if start != GZIP_MAGIC:
+        raise UserError(f"{source}: is not gzip; {advice}")

@@ -1,0 +1,91 @@
+"""Writes a dump's reviews as one table and its malformed lines as another."""
+
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from tqdm import tqdm
+
+from sasrec.core.errors import UserError
+from sasrec.dump import reviews, shard_pool, shards
+from sasrec.io import files, parquet, spark
+
+ReadShards = Callable[[Sequence[Path]], Generator[shard_pool.Batches, None, None]]
+"""Reads shards, and yields each one's batches, in order."""
+
+
+@contextmanager
+def started_engine(
+    params: reviews.ParseGzipParams, spark_params: spark.SparkParams, parent: Path
+) -> Iterator[ReadShards]:
+    """Yield a reader of shards on the params' engine; remove its scratch folder in `parent` after the block."""
+    with files.scratch(parent) as scratch:
+        if params.engine == "spark":
+            with spark.session(spark_params.master, "parse_gzip.engine", scratch) as session:
+                yield partial(shard_pool.read_on_spark, params=params, scratch=scratch, session=session)
+        else:
+            yield partial(shard_pool.read, params=params, scratch=scratch)
+
+
+def parse(
+    raw: Path,
+    to_reviews: Path,
+    to_rejected: Path,
+    params: reviews.ParseGzipParams,
+    read: ReadShards,
+    folder: str | None = None,
+) -> None:
+    """Use `read` to write the reviews and the malformed lines of `raw`, a file or a folder of shards.
+
+    With the URL of a `folder`, the reviews are written there, and `to_reviews` becomes a pointer to them.
+
+    Raises:
+        UserError: no line is a review, more lines are malformed than the params allow, or a file is damaged.
+
+    """
+    paths = shards.paths(raw)
+    first_rejected: list[str] = []
+    with (
+        parquet.writer(to_reviews, reviews.REVIEWS, folder) as good,
+        parquet.writer(to_rejected, reviews.REJECTED) as bad,
+        tqdm(desc="parse", unit=" lines", unit_scale=True, disable=None) as progress,
+        closing(read(paths)) as shards_read,
+    ):
+        for path, batches in zip(paths, shards_read, strict=True):
+            num_before = good.num_rows + bad.num_rows
+            where = "line" if path == raw else f"{path.name} line"
+            for parsed, rejected in batches:
+                good.write(parsed)
+                bad.write(renumbered(rejected, num_before))
+                rows = rejected.slice(0, reviews.NUM_SHOWN - len(first_rejected)).to_pylist()
+                first_rejected += [f"{where} {row['line_number']}: {row['reason']}" for row in rows]
+                progress.update(len(parsed) + len(rejected))
+            if params.refuse(bad.num_rows):
+                break
+    _require_reviews(raw, good.num_rows, bad.num_rows, first_rejected, params)
+
+
+def renumbered(rejected: pa.RecordBatch, num_before: int) -> pa.RecordBatch:
+    """Return a shard's malformed lines numbered within the dump, in which `num_before` lines precede them."""
+    numbers = np.from_dlpack(rejected["line_number"]) + num_before
+    # pa.array and pa.scalar would import pandas.
+    column = pa.Array.from_buffers(pa.int64(), len(numbers), [None, pa.py_buffer(numbers)])
+    return rejected.set_column(0, "line_number", column)
+
+
+def _require_reviews(
+    raw: Path, num_reviews: int, num_rejected: int, first_rejected: list[str], params: reviews.ParseGzipParams
+) -> None:
+    num_lines = num_reviews + num_rejected
+    if num_rejected > params.max_rejected_fraction * num_lines:
+        # Parsing stops early where params.refuse says so: the total is then unknown.
+        lines = f"the first {num_lines}" if params.refuse(num_rejected) else f"{num_lines}"
+        raise UserError(
+            f"{raw}: {num_rejected} of {lines} lines are no reviews ({'; '.join(first_rejected)}); mend the file, or "
+            f"raise parse_gzip.max_rejected_fraction in params.yaml, now {params.max_rejected_fraction}"
+        )
+    if num_reviews == 0:
+        raise UserError(f"{raw}: holds no review; get another dump (section fetch of params.yaml)")

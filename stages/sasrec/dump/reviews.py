@@ -1,0 +1,289 @@
+"""Parses gzip JSON lines, one review each, into columns; keeps malformed lines apart, with the reason."""
+
+import datetime
+import re
+from collections import deque
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Annotated, Literal, NamedTuple
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+
+from sasrec.core.errors import UserError
+from sasrec.core.params import about
+from sasrec.dump import gzip_blocks
+from sasrec.io import storage
+
+BLOCK_BYTES = 1 << 19  # the decompressor delivers 1 MB: a larger read waits for it; a small one stays in cache
+LINES_AT_ONCE = 1 << 13  # in a block parsed line by line, which may hold as many lines as bytes
+NUM_SHOWN = 3  # rejected lines that the message names
+REJECTED_TEXT_CHARACTERS = 200
+MIN_EXPANDED_BYTES = 1 << 26  # less text harms nobody, so parse_gzip.max_expansion is not applied
+MALFORMED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)  # what decoding a line raises
+CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+REVIEWS = pa.schema(
+    [("user_id", pa.string()), ("timestamp", pa.date32()), ("book_id", pa.string()), ("rating", pa.int8())]
+)
+REJECTED = pa.schema([("line_number", pa.int64()), ("reason", pa.string()), ("text", pa.string())])
+
+
+EPOCH = datetime.date(1970, 1, 1).toordinal()
+
+
+class ParseGzipParams(msgspec.Struct, frozen=True):
+    """Section `parse_gzip` of params.yaml."""
+
+    max_rejected_fraction: Annotated[
+        float,
+        msgspec.Meta(ge=0, le=1),
+        about("a larger fraction of malformed lines ([what a line must hold](reliability.md)) stops the run"),
+    ]
+    max_line_bytes: Annotated[
+        int, msgspec.Meta(ge=1000, le=1 << 30), about("a longer line is malformed; it is never kept in memory")
+    ]
+    max_expansion: Annotated[
+        int,
+        msgspec.Meta(ge=1, le=1 << 20),
+        about("more bytes of text per byte of gzip, beyond 64 MiB of text, stop the run"),
+    ]
+    engine: Annotated[
+        Literal["local", "spark"],
+        about("what reads the [shards](scaling.md) of a dump: `local`: processes of this machine · `spark`"),
+    ]
+    num_processes: Annotated[
+        Annotated[int, msgspec.Meta(ge=1, le=1 << 10)] | None,
+        about("shards that engine `local` reads at once, with two cores each; null: half the cores; changes no byte"),
+    ]
+
+    def refuse(self, num_rejected: int) -> bool:
+        """Return whether parsing may stop: no malformed line is allowed, and there are enough for the message."""
+        return self.max_rejected_fraction == 0 and num_rejected > NUM_SHOWN
+
+
+Id = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]  # control characters are checked separately
+
+
+class Review(msgspec.Struct, gc=False):
+    """The fields of a line that the pipeline keeps; it ignores others."""
+
+    user_id: Id
+    timestamp: datetime.date  # YYYY-MM-DD
+    book_id: Id
+    rating: Annotated[int, msgspec.Meta(ge=0, le=5)]  # 0: reviewed without stars
+
+
+class DamagedError(UserError):
+    """A file of the dump is not complete, intact gzip."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(path, reason)
+        self.path = path
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}"
+
+
+class Rejected(NamedTuple):
+    """A line that is no review."""
+
+    line_number: int  # from 1
+    reason: str
+    text: str  # its first REJECTED_TEXT_CHARACTERS characters
+
+
+def read(path: Path, params: ParseGzipParams) -> Iterator[tuple[pa.RecordBatch, pa.RecordBatch]]:
+    """Yield (reviews, rejected) batches of schemas REVIEWS and REJECTED, in file order, in bounded memory.
+
+    Every line of the file is a row of exactly one of the two. Parsing ends early where `params.refuse` says so.
+
+    Raises:
+        DamagedError: the file is empty, not gzip, truncated or damaged.
+        UserError: the file expands beyond `params.max_expansion`, or cannot be read.
+
+    """
+    line_number, num_rejected = 1, 0
+    blocks = _decompressed(path, params.max_expansion)
+    for block in _complete_lines(blocks, params.max_line_bytes):
+        for reviews, rejected in _parse(block, line_number, params.max_line_bytes):
+            line_number += len(reviews) + len(rejected)
+            num_rejected += len(rejected)
+            yield reviews, rejected
+            if params.refuse(num_rejected):
+                deque(blocks, maxlen=0)  # read on to the checksum: only it tells damage from malformed lines
+                return
+
+
+def _decompressed(path: Path, max_expansion: int) -> Iterator[bytes]:
+    """Yield the decompressed content of `path` in blocks of BLOCK_BYTES; raise as `read` does."""
+    pointer = storage.pointer(path)
+    name = pointer.url if pointer else str(path)
+    num_compressed, num_bytes = pointer.num_bytes if pointer else path.stat().st_size, 0
+    if num_compressed == 0:
+        raise DamagedError(str(path), "is empty")
+    try:
+        with storage.open_with_progress(path, "read") as raw:
+            for block in gzip_blocks.decompressed(raw, BLOCK_BYTES):
+                num_bytes += len(block)
+                if num_bytes > max(MIN_EXPANDED_BYTES, max_expansion * num_compressed):
+                    raise UserError(
+                        f"{name}: {num_compressed} bytes of gzip expand to {num_bytes} and more; get another dump, "
+                        f"or raise parse_gzip.max_expansion in params.yaml, now {max_expansion}"
+                    )
+                yield block
+    except gzip_blocks.DamagedError as error:
+        raise DamagedError(str(path), str(error)) from None
+    except OSError as error:
+        raise UserError(f"{name}: cannot be read ({error}); run `dvc repro` again") from None
+
+
+def _complete_lines(blocks: Iterable[bytes], max_line_bytes: int) -> Iterator[bytes]:
+    """Yield blocks of complete lines, each without its last line end.
+
+    A line longer than `max_line_bytes` may lose its tail, but stays longer than that.
+    """
+    unfinished: list[bytes] = []  # pieces of a line whose end is not read yet
+    num_unfinished = 0
+    for block in blocks:
+        if num_unfinished > max_line_bytes:
+            _rest, newline, after = block.partition(b"\n")
+            block = newline + after
+        end = block.rfind(b"\n")
+        if end >= 0:
+            yield b"".join([*unfinished, memoryview(block)[:end]])  # one copy; slicing bytes would make another
+            unfinished, num_unfinished = [], 0
+        if tail := block[end + 1 :]:
+            unfinished.append(tail)
+            num_unfinished += len(tail)
+    if unfinished:
+        yield b"".join(unfinished)
+
+
+def _parse(
+    block: bytes, first_line_number: int, max_line_bytes: int
+) -> Iterator[tuple[pa.RecordBatch, pa.RecordBatch]]:
+    """Yield the rows of `block`: one pair of batches if all lines are reviews, else one for each of `_pieces`."""
+    reviews = _parse_at_once(block, max_line_bytes)
+    if reviews is not None:
+        batch = _reviews_batch(reviews)
+        if not any(_hold_control_characters(batch[name]) for name in ("user_id", "book_id")):
+            yield batch, _rejected_batch([])
+            return
+    for lines in _pieces(block):
+        reviews, rejected = _parse_line_by_line(lines, first_line_number, max_line_bytes)
+        first_line_number += len(reviews) + len(rejected)
+        yield _reviews_batch(reviews), _rejected_batch(rejected)
+
+
+def _pieces(block: bytes) -> Iterator[bytes]:
+    """Yield pieces of LINES_AT_ONCE lines of `block`, each without its last line end."""
+    ends = np.flatnonzero(np.frombuffer(block, np.uint8) == ord("\n"))[LINES_AT_ONCE - 1 :: LINES_AT_ONCE]
+    begin = 0
+    for end in [*ends.tolist(), len(block)]:
+        yield block[begin:end]
+        begin = end + 1
+
+
+def _parse_at_once(block: bytes, max_line_bytes: int) -> list[Review] | None:
+    """Return one review per line, ids unchecked for control characters; None if some line may not be a review.
+
+    decode_lines ignores line ends: a value may span lines, and a line may hold several values. But no value holds a
+    closing brace, a newline and an opening brace in a row: a JSON string has no raw newline, and outside strings no
+    opening brace follows a closing one. So if every line begins and ends with a brace, each holds at least one value.
+    If there are as many values as lines, each holds exactly one.
+    """
+    if not (block.startswith(b"{") and block.endswith(b"}") and _is_utf8(block)):
+        return None
+    octets = np.frombuffer(block, np.uint8)
+    ends = np.flatnonzero(octets == ord("\n"))
+    if (octets[ends - 1] != ord("}")).any() or (octets[ends + 1] != ord("{")).any():
+        return None
+    if len(block) > max_line_bytes and np.diff(ends, prepend=-1, append=len(block)).max() - 1 > max_line_bytes:
+        return None
+    try:
+        reviews = msgspec.json.Decoder(Review).decode_lines(block)
+    except MALFORMED:
+        return None
+    return reviews if len(reviews) == len(ends) + 1 else None
+
+
+def _is_utf8(block: bytes) -> bool:
+    """Return whether `block` is UTF-8: msgspec checks only kept fields. bytes.decode would copy; pyarrow does not."""
+    offsets = pa.py_buffer(np.array([0, len(block)], np.int32))
+    try:
+        pa.Array.from_buffers(pa.string(), 1, [None, offsets, pa.py_buffer(block)]).validate(full=True)
+    except pa.ArrowInvalid:
+        return False
+    return True
+
+
+def _hold_control_characters(ids: pa.StringArray) -> bool:
+    octets = np.frombuffer(ids.buffers()[2], np.uint8)
+    if octets.min() >= 0x20 and octets.max() < 0x7F:
+        return False
+    beyond_ascii = (octets[:-1] == 0xC2) & (octets[1:] < 0xA0)  # U+0080 to U+009F in UTF-8
+    return bool((octets < 0x20).any() or (octets == 0x7F).any() or beyond_ascii.any())
+
+
+def _parse_line_by_line(
+    block: bytes, first_line_number: int, max_line_bytes: int
+) -> tuple[list[Review], list[Rejected]]:
+    decoder = msgspec.json.Decoder(Review)
+    reviews: list[Review] = []
+    rejected: list[Rejected] = []
+    for number, line in enumerate(block.split(b"\n"), first_line_number):
+        try:
+            reviews.append(_parse_line(line, decoder, max_line_bytes))
+        except MALFORMED as error:
+            beginning = line[: 4 * REJECTED_TEXT_CHARACTERS]  # UTF-8 has at most four bytes a character
+            text = beginning.decode("utf-8", "replace")[:REJECTED_TEXT_CHARACTERS]
+            rejected.append(Rejected(number, str(error), text))
+    return reviews, rejected
+
+
+def _parse_line(line: bytes, decoder: msgspec.json.Decoder[Review], max_line_bytes: int) -> Review:
+    """Return the review; raise one of MALFORMED if the line is not one."""
+    if len(line) > max_line_bytes:
+        raise msgspec.ValidationError(f"longer than parse_gzip.max_line_bytes, {max_line_bytes}")
+    if not line.strip():
+        raise msgspec.ValidationError("blank line")
+    review = decoder.decode(line.decode())
+    for name in ("user_id", "book_id"):
+        if CONTROL_CHARACTER.search(getattr(review, name)):
+            raise msgspec.ValidationError(f"Control character - at `$.{name}`")
+    return review
+
+
+def _reviews_batch(reviews: list[Review]) -> pa.RecordBatch:
+    """Return reviews as columns made from buffers: pa.array would import pandas and take twice as long."""
+    days = np.fromiter([review.timestamp.toordinal() for review in reviews], np.int32, len(reviews)) - EPOCH
+    ratings = bytes([review.rating for review in reviews])
+    columns = [
+        _strings([review.user_id for review in reviews]),
+        pa.Array.from_buffers(pa.date32(), len(reviews), [None, pa.py_buffer(days)]),
+        _strings([review.book_id for review in reviews]),
+        pa.Array.from_buffers(pa.int8(), len(reviews), [None, pa.py_buffer(ratings)]),
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=REVIEWS)
+
+
+def _strings(texts: list[str]) -> pa.Array:
+    joined = "".join(texts)
+    encoded = joined.encode()
+    is_ascii = len(encoded) == len(joined)
+    lengths = map(len, texts if is_ascii else [text.encode() for text in texts])
+    offsets = np.zeros(len(texts) + 1, np.int32)
+    np.cumsum(np.fromiter(lengths, np.int32, len(texts)), out=offsets[1:])
+    return pa.Array.from_buffers(pa.string(), len(texts), [None, pa.py_buffer(offsets), pa.py_buffer(encoded)])
+
+
+def _rejected_batch(rejected: list[Rejected]) -> pa.RecordBatch:
+    columns = zip(*rejected, strict=True) if rejected else [[]] * len(REJECTED)
+    arrays = [
+        pa.array(column, field.type) if column else pa.nulls(0, field.type)  # pa.array would import pandas
+        for column, field in zip(columns, REJECTED, strict=True)
+    ]
+    return pa.RecordBatch.from_arrays(arrays, schema=REJECTED)

@@ -1,0 +1,163 @@
+"""Reads several shards of a dump at once, each in its own process, on this machine or on Spark."""
+
+import contextlib
+import io
+import multiprocessing
+import os
+import shutil
+import sys
+import threading
+import uuid
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
+from multiprocessing.connection import Connection
+from operator import itemgetter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from tqdm import tqdm
+
+from sasrec.core import interrupts
+from sasrec.core.errors import UserError
+from sasrec.dump import reviews
+from sasrec.io import spark
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+Batches = Iterator[tuple[pa.RecordBatch, pa.RecordBatch]]
+
+
+def read(shards: Sequence[Path], params: reviews.ParseGzipParams, scratch: Path) -> Generator[Batches, None, None]:
+    """Yield each shard's batches, in order, as `reviews.read` does; consume them before the next shard's.
+
+    Several processes write parsed shards to the folder `scratch`, which is made and where a bounded number waits. If
+    one process suffices, it is this one and writes no file.
+
+    Raises:
+        UserError: see `reviews.read`; or a process was killed.
+
+    """
+    # Each process decompresses in a second thread, so it keeps two cores busy.
+    num_processes = min(params.num_processes or max(1, _num_cores() // 2), len(shards))
+    if num_processes == 1:
+        yield from (reviews.read(shard, params) for shard in shards)
+        return
+    scratch.mkdir()
+    try:
+        with _processes(num_processes) as pool:
+            started = (_submit(pool, shard, params, scratch / shard.name) for shard in shards)
+            pending = deque(islice(started, 2 * num_processes))
+            while pending:
+                folder = pending.popleft().result()
+                pending.extend(islice(started, 1))
+                yield _read_stored(folder)
+                shutil.rmtree(folder)
+    except BrokenProcessPool:
+        raise UserError(
+            "a process that parsed a shard was killed, for want of memory perhaps; lower parse_gzip.num_processes in "
+            "params.yaml, or close other programs"
+        ) from None
+
+
+def read_on_spark(
+    shards: Sequence[Path], params: reviews.ParseGzipParams, scratch: Path, session: "SparkSession"
+) -> Generator[Batches, None, None]:
+    """Yield each shard's batches as `read` does, after Spark's processes have parsed all shards into `scratch`.
+
+    Those processes must see `scratch` and the shards under the same paths as this one.
+
+    Raises:
+        UserError: see `reviews.read`; or Spark fails.
+
+    """
+    working_folder = Path.cwd()
+
+    def store(numbers: Iterable[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
+        for number in (number for batch in numbers for number in batch["id"].to_pylist()):
+            folder = working_folder / scratch / f"{number}.{uuid.uuid4().hex}"  # Spark may retry, even at once
+            error = damage = ""
+            try:
+                _store(working_folder / shards[number], params, folder)
+            except reviews.DamagedError as raised:
+                damage = raised.reason
+            except UserError as raised:
+                error = str(raised).replace(f"{working_folder}/", "")
+            row = {"number": [number], "folder": [str(folder)], "error": [error], "damage": [damage]}
+            yield pa.RecordBatch.from_pydict(row)
+
+    with spark.working():
+        spark.ship(session, scratch)
+        numbers = session.range(0, len(shards), numPartitions=len(shards))  # one shard each
+        stored = numbers.mapInArrow(store, "number long, folder string, error string, damage string")
+        stored.write.parquet(spark.uri(scratch / "stored"))
+    rows = [row for path in scratch.glob("stored/part-*") for row in pq.ParquetFile(path).read().to_pylist()]
+    for row in sorted(rows, key=itemgetter("number")):
+        if row["damage"]:
+            raise reviews.DamagedError(str(shards[row["number"]]), row["damage"])
+        if row["error"]:
+            raise UserError(row["error"])
+        yield _read_stored(Path(row["folder"]))
+        shutil.rmtree(row["folder"])
+
+
+def _num_cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def _processes(number: int) -> Iterator[ProcessPoolExecutor]:
+    """Yield a pool whose processes end at once if the block fails or this process is killed."""
+    context = multiprocessing.get_context("spawn")  # a fork would inherit locks and the pipe's other end
+    receiver, sender = context.Pipe(duplex=False)
+    with receiver, sender, ProcessPoolExecutor(number, context, _set_up_process, (receiver,)) as pool:
+        try:
+            yield pool
+        except BaseException:
+            sender.close()
+            raise
+
+
+def _submit(pool: ProcessPoolExecutor, shard: Path, params: reviews.ParseGzipParams, folder: Path) -> Future[Path]:
+    with interrupts.kept_from_processes():  # submitting may start a process
+        return pool.submit(_store, shard, params, folder)
+
+
+def _set_up_process(receiver: Connection) -> None:
+    """Set up a process of the pool: it ends as soon as nobody can write to `receiver` any more."""
+    tqdm.set_lock(threading.RLock())  # tqdm's default, between processes, is reported as leaked after a kill
+    sys.stderr = io.StringIO()  # no terminal, so no progress bar: several do not fit on one
+    threading.Thread(target=_exit_with_pipe, args=(receiver,), daemon=True).start()
+
+
+def _exit_with_pipe(receiver: Connection) -> None:
+    with contextlib.suppress(EOFError):
+        receiver.recv_bytes()
+    os._exit(1)
+
+
+def _store(shard: Path, params: reviews.ParseGzipParams, folder: Path) -> Path:
+    """Make `folder`, write the batches of `shard` into it and return it."""
+    folder.mkdir()
+    with (
+        pa.OSFile(str(folder / "reviews"), "wb") as good_file,
+        pa.OSFile(str(folder / "rejected"), "wb") as bad_file,
+        pa.ipc.new_stream(good_file, reviews.REVIEWS) as good,
+        pa.ipc.new_stream(bad_file, reviews.REJECTED) as bad,
+    ):
+        for parsed, rejected in reviews.read(shard, params):
+            good.write(parsed)
+            bad.write(rejected)
+    return folder
+
+
+def _read_stored(folder: Path) -> Batches:
+    """Yield the batches that `_store` wrote to `folder`."""
+    with pa.OSFile(str(folder / "reviews")) as good, pa.OSFile(str(folder / "rejected")) as bad:
+        yield from zip(pa.ipc.open_stream(good), pa.ipc.open_stream(bad), strict=True)

@@ -1,0 +1,56 @@
+"""The metrics of a ranking, each a mean over users. A new metric is a function and a row of METRICS."""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+DECIMALS = 8
+HALF_WIDTH = "_half_width"  # suffix of a metric's name: half its 95 % confidence interval over users
+
+
+def hit_rates(ranks: np.ndarray, k: int) -> np.ndarray:
+    """Return 1 where the true book is among the first k, else 0, (users,) float64."""
+    return (ranks < k).astype(np.float64)
+
+
+def ndcgs(ranks: np.ndarray, k: int) -> np.ndarray:
+    """Return 1 / log2(rank + 2) where the true book is among the first k, else 0, (users,) float64."""
+    return np.where(ranks < k, 1 / np.log2(ranks + 2), 0)
+
+
+class Metric(NamedTuple):
+    """A row of METRICS."""
+
+    of_users: Callable[[np.ndarray, int], np.ndarray]  # takes ranks (users,) from 0, and k; returns values (users,)
+    definition: str  # the clause that follows the metric's name
+
+
+METRICS: Mapping[str, Metric] = {
+    "HR": Metric(hit_rates, "is the share of readers whose true book is among the first {k}"),
+    "NDCG": Metric(ndcgs, "weighs its place"),
+}
+"""The metrics by their names, without the cutoff."""
+
+
+def names(k: int) -> list[str]:
+    """Return the names of the metrics at cutoff k, such as HR@10."""
+    return [f"{name}@{k}" for name in METRICS]
+
+
+def definitions(k: int) -> str:
+    """Return the definitions of the metrics at cutoff k, separated by commas."""
+    return ", ".join(f"{name}@{k} {metric.definition.format(k=k)}" for name, metric in METRICS.items())
+
+
+def summary(ranks: np.ndarray, k: int) -> dict[str, float]:
+    """Return each metric of `ranks` (users,) at cutoff k, and its 95 % confidence interval's half-width over users.
+
+    Values are rounded to DECIMALS, because numpy's sums and logarithms may differ in the last bit between processors.
+    """
+    means = {}
+    for name, metric in METRICS.items():
+        values = metric.of_users(ranks, k)
+        means[f"{name}@{k}"] = round(float(values.mean()), DECIMALS)
+        means[f"{name}@{k}{HALF_WIDTH}"] = round(float(1.96 * values.std() / np.sqrt(len(values))), DECIMALS)
+    return means

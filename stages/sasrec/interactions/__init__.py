@@ -1,0 +1,1 @@
+"""Filters, numbers and orders reviews."""

@@ -1,0 +1,1 @@
+"""Reads and writes files: atomic writes, digests, Parquet, storages, progress and Spark."""

@@ -1,0 +1,128 @@
+"""Matrix products that, in portable mode, are bit-identical on every processor with AVX2.
+
+The last bit of a sum depends on the order of its terms. PyTorch multiplies with MKL, whose AVX2 kernels sum in another
+order on Intel than on AMD; its common mode (MKL_CBWR=COMPATIBLE) is two to four times slower. PyTorch's oneDNN layers
+and convolutions sum in an order that depends on shapes alone, so portable mode uses them.
+"""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+from sasrec.runtime import reproducibility
+
+PORTABLE = reproducibility.is_portable()  # fixed at import, like the variables that torch reads
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Return x @ weight.T + bias, (..., outputs), for x (..., inputs), weight (outputs, inputs) and bias (outputs,).
+
+    In portable mode each element is one chain of fused multiply-adds in the order of the terms, or the sum of several
+    chains for more than 1,024 terms. So neither the other rows nor the number of threads matter.
+    """
+    if not _uses_onednn(x):
+        return F.linear(x, weight, bias)
+    rows = _Linear.apply(x.reshape(-1, x.shape[-1]), weight, bias)  # (rows, outputs)
+    return rows.view(*x.shape[:-1], len(weight))  # (..., outputs)
+
+
+def batched(a: Tensor, b: Tensor) -> Tensor:
+    """Return a @ b.T of each pair, (batch, rows, columns), for a (batch, rows, terms) and b (batch, columns, terms)."""
+    return _Batched.apply(a, b) if _uses_onednn(a) else a @ b.transpose(1, 2)
+
+
+def add_batched(x: Tensor, a: Tensor, b: Tensor, scale: float) -> Tensor:
+    """Return x + scale * batched(a, b), (batch, rows, columns), for x of that shape."""
+    if not _uses_onednn(a):
+        return torch.baddbmm(x, a, b.transpose(1, 2), alpha=scale)
+    return torch.add(x, _Batched.apply(a, b), alpha=scale)
+
+
+def _uses_onednn(x: Tensor) -> bool:
+    """Return whether oneDNN multiplies x: not in fast mode, on a GPU, under autocast, or while exporting a graph."""
+    if not PORTABLE or x.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
+        return False
+    # torch.jit leaves this public function out of its __all__, so mypy calls it private.
+    is_exported = torch.jit.is_tracing()  # type: ignore[attr-defined]
+    return torch.backends.mkldnn.is_available() and not is_exported
+
+
+class Context(Protocol):
+    """Autograd's context; the saved_tensors of PyTorch's own type hold one tensor."""
+
+    saved_tensors: tuple[Tensor, ...]
+    needs_input_grad: tuple[bool, ...]  # one for each input of `forward`
+
+    def save_for_backward(self, *tensors: Tensor) -> None:
+        """Keep `tensors` as `saved_tensors`."""
+
+
+class _Linear(torch.autograd.Function):
+    """`linear` for x (rows, inputs), with its gradients."""
+
+    @staticmethod
+    def forward(context: Context, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        context.save_for_backward(x, weight)
+        return _product(x, weight, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(context: Context, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = context.saved_tensors
+        needs_x, needs_weight, needs_bias = context.needs_input_grad
+        return (
+            _product(gradient, weight.T) if needs_x else None,
+            # x first: oneDNN copies the first factor, and x is rarely the wider one.
+            _product(x.T, gradient.T).T if needs_weight else None,
+            gradient.sum(0) if needs_bias else None,
+        )
+
+
+class _Batched(torch.autograd.Function):
+    """`batched`, with its gradients."""
+
+    @staticmethod
+    def forward(context: Context, a: Tensor, b: Tensor) -> Tensor:
+        context.save_for_backward(a, b)
+        return _products(a, b.transpose(1, 2))
+
+    @staticmethod
+    @once_differentiable
+    def backward(context: Context, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        a, b = context.saved_tensors
+        gradient_a = _products(gradient, b)  # (batch, rows, terms)
+        if b.is_contiguous():
+            return gradient_a, _products(gradient.transpose(1, 2), a)  # (batch, columns, terms)
+        # A transposed b gets a transposed gradient, so that the preceding backward need not copy it.
+        return gradient_a, _products(a.transpose(1, 2), gradient).transpose(1, 2)  # (batch, columns, terms)
+
+
+def _product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Return a @ b.T + bias, (rows, columns), for a (rows, terms), b (columns, terms) and bias (columns,)."""
+    if not (a.numel() and b.numel()):  # a process may have no rows, which oneDNN refuses
+        return F.linear(a, b, bias)
+    # oneDNN treats a single row or column as a vector and sums in another order, so always pass two.
+    if len(a) == 1:
+        return _product(a.repeat(2, 1), b, bias)[:1]  # (1, columns)
+    if len(b) == 1:
+        return _product(a, b.repeat(2, 1), None if bias is None else bias.repeat(2))[:, :1]  # (rows, 1)
+    return torch.ops.mkldnn._linear_pointwise(a, b, bias, "none", [], "")
+
+
+def _products(a: Tensor, b: Tensor) -> Tensor:
+    """Return a @ b, (batch, rows, columns), for a (batch, rows, terms) and b (batch, terms, columns)."""
+    if not (a.numel() and b.numel()):
+        return a @ b
+    # PyTorch does not expose oneDNN's batched products, so use a convolution with `batch` groups and 1 x 1 x 1 kernels.
+    # In three dimensions threads never split a group, so their number does not change the bits.
+    (batch, rows, terms), columns = a.shape, b.shape[2]
+    image = b.reshape(1, batch * terms, 1, 1, columns)
+    kernels = a.reshape(batch * rows, terms, 1, 1, 1)
+    no_padding, no_stride = [0, 0, 0], [1, 1, 1]
+    product = torch.ops.mkldnn._convolution_pointwise(
+        image, kernels, None, no_padding, no_stride, no_stride, batch, "none", [], ""
+    )
+    return product.view(batch, rows, columns)

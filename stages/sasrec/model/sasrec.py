@@ -1,0 +1,263 @@
+"""SASRec (Kang & McAuley 2018, "Self-Attentive Sequential Recommendation"), built like the notebook's."""
+
+import math
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Annotated, cast
+
+import msgspec
+import torch
+from safetensors.torch import load as from_bytes
+from safetensors.torch import save as to_bytes
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sasrec.core.params import Count, about
+from sasrec.io import digests, files
+from sasrec.model import matmul
+from sasrec.model.dropout import RandomBytes, add_dropped, dropout
+
+LAYER_NORM_EPS = 1e-6
+MASK_PENALTY = 1e9  # subtracted from a masked position's score, so that its weight is exactly 0
+
+
+class SasrecParams(msgspec.Struct, frozen=True):
+    """Section `sasrec` of params.yaml."""
+
+    max_len: Annotated[int, msgspec.Meta(ge=1, le=2**16), about("the latest books that the model sees")]
+    hidden_units: Annotated[int, msgspec.Meta(ge=1, le=2**16), about("width of every embedding and layer")]
+    num_heads: Annotated[int, msgspec.Meta(ge=1, le=2**16), about("attention heads; a divisor of `hidden_units`")]
+    num_layers: Annotated[int, msgspec.Meta(ge=0, le=1000), about("attention blocks")]
+    dropout_rate: Annotated[float, msgspec.Meta(ge=0, lt=1), about("rounded to a multiple of 1/256")]
+    norm_first: Annotated[bool, about("LayerNorm before each sublayer, and once at the end, instead of after it")]
+    init_std: Annotated[
+        float,
+        msgspec.Meta(gt=0, le=100),
+        about("standard deviation of the initial embeddings; the notebook's, 1, is too large"),
+    ]
+
+    def __post_init__(self) -> None:
+        if self.hidden_units % self.num_heads:
+            raise ValueError(
+                f"sasrec.num_heads is {self.num_heads}, which does not divide "
+                f"sasrec.hidden_units, {self.hidden_units}; choose a divisor"
+            )
+
+
+class Linear(nn.Linear):
+    """A linear layer that, in portable mode, is bit-identical on every processor with AVX2."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x @ weight.T + bias, (..., out_features)."""
+        return matmul.linear(x, self.weight, self.bias)
+
+
+class SelfAttention(nn.Module):
+    """Multi-head scaled dot-product attention without bias (equation 2 of the paper)."""
+
+    def __init__(self, params: SasrecParams) -> None:
+        super().__init__()
+        self.num_heads = params.num_heads
+        self.dropout_rate = params.dropout_rate
+        self.query_key_value = Linear(params.hidden_units, 3 * params.hidden_units, bias=False)
+        self.output = Linear(params.hidden_units, params.hidden_units, bias=False)
+
+    def forward(self, x: Tensor, mask: Tensor, random_bytes: RandomBytes | None) -> Tensor:
+        """Return the attention output at the last positions of x, (rows, num_queries, hidden_units).
+
+        `mask` (rows, num_queries, length) is added to the scores.
+        """
+        rows, length, width = x.shape
+        num_queries = mask.shape[1]
+        head_width = width // self.num_heads
+        parts = self.query_key_value(x).view(rows, length, 3, self.num_heads, head_width).unbind(2)  # query, key, value
+        heads = (part.transpose(1, 2).reshape(rows * self.num_heads, length, head_width) for part in parts)
+        query, key, value = heads  # each (rows * num_heads, length, head_width)
+        query = query[:, length - num_queries :]  # (rows * num_heads, num_queries, head_width)
+        mask = mask.repeat_interleave(self.num_heads, 0) if self.num_heads > 1 else mask  # one for each head
+        scores = matmul.add_batched(mask, query, key, scale=head_width**-0.5)  # (rows * num_heads, num_queries, length)
+        weights = scores.softmax(-1).view(rows, self.num_heads, num_queries, length)
+        weights = dropout(weights, self.dropout_rate, random_bytes).view(scores.shape)
+        mixed = matmul.batched(weights, value.transpose(1, 2))  # (rows * num_heads, num_queries, head_width)
+        mixed = mixed.view(rows, self.num_heads, num_queries, head_width).transpose(1, 2)  # heads after queries
+        return self.output(mixed.reshape(rows, num_queries, width))  # (rows, num_queries, hidden_units)
+
+
+class FeedForward(nn.Module):
+    """Two linear layers with a ReLU between, applied to each position (equation 4 of the paper)."""
+
+    def __init__(self, params: SasrecParams) -> None:
+        super().__init__()
+        self.dropout_rate = params.dropout_rate
+        self.inner = Linear(params.hidden_units, params.hidden_units)
+        self.outer = Linear(params.hidden_units, params.hidden_units)
+
+    def forward(self, x: Tensor, random_bytes: RandomBytes | None) -> Tensor:
+        """Return (rows, length, hidden_units)."""
+        return self.outer(dropout(F.relu(self.inner(x)), self.dropout_rate, random_bytes))
+
+
+class Block(nn.Module):
+    """Attention, then feed-forward, each with dropout, residual and LayerNorm (equation 5 of the paper)."""
+
+    def __init__(self, params: SasrecParams) -> None:
+        super().__init__()
+        self.norm_first = params.norm_first
+        self.dropout_rate = params.dropout_rate
+        self.attention = SelfAttention(params)
+        self.attention_norm = nn.LayerNorm(params.hidden_units, eps=LAYER_NORM_EPS)
+        self.feed_forward = FeedForward(params)
+        self.feed_forward_norm = nn.LayerNorm(params.hidden_units, eps=LAYER_NORM_EPS)
+
+    def forward(self, x: Tensor, mask: Tensor, random_bytes: RandomBytes | None) -> Tensor:
+        """Return the new features of the last positions, (rows, num_queries, hidden_units).
+
+        `mask` is (rows, num_queries, length). With fewer queries than positions, the others cost only their keys and
+        values.
+        """
+        attended = self.attention(self.attention_norm(x) if self.norm_first else x, mask, random_bytes)
+        x = add_dropped(x[:, -mask.shape[1] :], attended, self.dropout_rate, random_bytes)
+        if self.norm_first:
+            transformed = self.feed_forward(self.feed_forward_norm(x), random_bytes)
+            return add_dropped(x, transformed, self.dropout_rate, random_bytes)
+        x = self.attention_norm(x)
+        transformed = self.feed_forward(x, random_bytes)
+        return self.feed_forward_norm(add_dropped(x, transformed, self.dropout_rate, random_bytes))
+
+
+class Sasrec(nn.Module):
+    """Predicts the next book at each position of a history."""
+
+    def __init__(self, params: SasrecParams, num_books: int) -> None:
+        super().__init__()
+        self.params = params
+        self.num_books = num_books
+        # nn.Embedding would draw the weights itself, and import PyTorch's compiler to do so: 1 s.
+        embed = partial(nn.Embedding.from_pretrained, freeze=False)
+        self.item_embedding = embed(torch.empty(num_books + 1, params.hidden_units), padding_idx=0)
+        self.position_embedding = embed(torch.empty(params.max_len, params.hidden_units))
+        self.embedding_norm = nn.LayerNorm(params.hidden_units, eps=LAYER_NORM_EPS)
+        blocks = nn.ModuleList(Block(params) for _ in range(params.num_layers))
+        self.blocks = cast("Sequence[Block]", blocks)  # ModuleList's type hides that it holds blocks
+        self.final_norm = nn.LayerNorm(params.hidden_units, eps=LAYER_NORM_EPS) if params.norm_first else nn.Identity()
+
+    def forward(self, history: Tensor, positions: Tensor) -> Tensor:
+        """Return features that predict the book after each history, (batch, hidden_units).
+
+        `history` (batch, length) holds book indices, padded on the left with 0; length is at most max_len. `positions`
+        (batch, length) are those of `encode`. A book's logit is the dot product of its embedding and the features.
+        """
+        segments = (history != 0).int()
+        return self.encode(self.item_embedding(history), positions, segments, num_queries=1)[:, 0]
+
+    def encode(
+        self,
+        items: Tensor,
+        positions: Tensor,
+        segments: Tensor,
+        random_bytes: RandomBytes | None = None,
+        num_queries: int | None = None,
+    ) -> Tensor:
+        """Return features that predict the next book at the last `num_queries` positions (None: at all) of each row.
+
+        The features are (rows, num_queries, hidden_units). A row may hold several histories. `items` (rows, length,
+        hidden_units) are embedded books, `positions` (rows, length) count up to max_len - 1 at a history's last book,
+        and `segments` (rows, length) number the histories of a row. A position sees itself and the earlier positions
+        of its history. No random bytes, no dropout.
+        """
+        x = items + self.position_embedding(positions)  # (rows, length, hidden_units)
+        x = self.embedding_norm(dropout(x, self.params.dropout_rate, random_bytes))
+        mask = _causal_mask(segments, x.dtype)  # (rows, length, length)
+        first_query = 0 if num_queries is None else x.shape[1] - num_queries
+        for block in self.blocks[:-1]:
+            x = block(x, mask, random_bytes)
+        for block in self.blocks[-1:]:
+            x = block(x, mask[:, first_query:], random_bytes)  # (rows, num_queries, hidden_units)
+            first_query = 0
+        return self.final_norm(x[:, first_query:])
+
+
+def _causal_mask(segments: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return (rows, length, length) to add to scores: 0 where a position sees the other, else -MASK_PENALTY."""
+    sees = (segments[:, :, None] == segments[:, None, :]).tril()  # (rows, length, length) bool
+    return sees.to(dtype).sub_(1).mul_(MASK_PENALTY)
+
+
+def num_weights(params: SasrecParams, num_books: int) -> int:
+    """Return the number of weights without norms and biases, to estimate memory."""
+    width = params.hidden_units
+    return (num_books + 1 + params.max_len) * width + params.num_layers * 6 * width**2
+
+
+class Config(msgspec.Struct, frozen=True):
+    """The sizes that turn the weights back into a model; models/sasrec.json holds them."""
+
+    num_books: Count
+    sasrec: SasrecParams
+
+    def require_books(self, num_books: int) -> None:
+        """Raise ValueError if the model has another number of books."""
+        if self.num_books != num_books:
+            raise ValueError(f"the model has {self.num_books} books, the data {num_books}")
+
+
+def build_model(params: SasrecParams, num_books: int, generator: torch.Generator) -> Sasrec:
+    """Return a new model on the CPU: embeddings from N(0, init_std), linear layers as PyTorch initialises them."""
+    model = _empty(params, num_books).to_empty(device="cpu")
+    for module in model.modules():
+        if isinstance(module, nn.Embedding):
+            nn.init.normal_(module.weight, std=params.init_std, generator=generator)
+        elif isinstance(module, nn.Linear):
+            nn.init.kaiming_uniform_(module.weight, a=math.sqrt(5), generator=generator)
+            if module.bias is not None:
+                bound = module.in_features**-0.5
+                nn.init.uniform_(module.bias, -bound, bound, generator=generator)
+        elif isinstance(module, nn.LayerNorm):
+            module.reset_parameters()
+    nn.init.zeros_(model.item_embedding.weight[0])
+    return model
+
+
+def save_model(path: Path, model: Sasrec) -> None:
+    """Write the weights as safetensors with a digest, from any device."""
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}
+    path.write_bytes(digests.fill(to_bytes(tensors, metadata=digests.METADATA)))
+
+
+def load_model(path: Path, config: Config) -> Sasrec:
+    """Return the model that `save_model` wrote, on the CPU.
+
+    Raises:
+        UserError: the file is damaged, belongs to another config, or a weight is not float32 or not finite.
+
+    """
+    model = _empty(config.sasrec, config.num_books)
+    with files.naming_damage(path):
+        content = path.read_bytes()
+        digests.check(content)
+        weights = from_bytes(content)
+        model.load_state_dict(weights, assign=True)
+        if not all(tensor.dtype == torch.float32 and torch.isfinite(tensor).all() for tensor in weights.values()):
+            raise ValueError("a weight is not float32 or not finite")
+    return model
+
+
+def save_config(path: Path, config: Config) -> None:
+    """Write the config as JSON, with a digest."""
+    content = msgspec.json.encode(msgspec.to_builtins(config) | digests.METADATA)
+    path.write_bytes(digests.fill(msgspec.json.format(content, indent=2) + b"\n"))
+
+
+def load_config(path: Path) -> Config:
+    """Return the config that `save_config` wrote; raise UserError if the file is damaged."""
+    with files.naming_damage(path):
+        content = path.read_bytes()
+        digests.check(content)
+        return msgspec.json.decode(content, type=Config)
+
+
+def _empty(params: SasrecParams, num_books: int) -> Sasrec:
+    """Return a model without storage, because PyTorch's initialisation would draw from the global generator."""
+    with torch.device("meta"):
+        return Sasrec(params, num_books)

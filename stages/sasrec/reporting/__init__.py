@@ -1,0 +1,1 @@
+"""Shows results: tables, breakdowns, the model card and the report."""

@@ -1,0 +1,39 @@
+"""Selects held-out users and the books that the model recommends to them, as examples for the report."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from sasrec.evaluation import model_scorer, ranking
+from sasrec.serving.recommender import Recommender
+from sasrec.split.datasets import HeldOut
+
+NUM_USERS = 6
+NUM_SHOWN = 5  # of each user's latest books, and of the recommended ones
+
+
+def examples(recommender: Recommender, held_out: HeldOut, titles: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the latest books, the recommendations and the true next book of up to NUM_USERS users.
+
+    `titles` are in the order of book_idx, from 1.
+    """
+    scorer = model_scorer.by_model(recommender.model, padding=recommender.padding)
+    ranks = ranking.rank(held_out, scorer).full
+    users = np.linspace(0, len(held_out.users) - 1, min(NUM_USERS, len(held_out.users))).astype(int)
+    ends = held_out.histories.offsets
+    histories = [held_out.histories.items[ends[user] : ends[user + 1]].tolist() for user in users]
+    best = recommender.recommend(histories, min(NUM_SHOWN, len(titles))).books
+    return [
+        {
+            "number": held_out.users[user].item(),
+            "num_books": len(history),
+            "latest": [titles[book - 1] for book in history[-NUM_SHOWN:]],
+            "recommended": [
+                {"name": titles[book - 1], "is_true": book == held_out.true_books[user]} for book in books if book
+            ],
+            "true_book": titles[held_out.true_books[user] - 1],
+            "rank": ranks[user].item() + 1,
+        }
+        for user, history, books in zip(users, histories, best.tolist(), strict=True)
+    ]

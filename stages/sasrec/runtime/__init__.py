@@ -1,0 +1,1 @@
+"""Prepares where and how tensors are computed: reproducibility, device, processes, memory."""

@@ -1,0 +1,78 @@
+"""Chooses the device that computes, and describes the environment."""
+
+import ctypes
+import os
+import platform
+from importlib.metadata import version
+
+import torch
+
+from sasrec.core.errors import UserError
+from sasrec.runtime import reproducibility
+from sasrec.runtime.world import ALONE, World
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # from glibc's malloc.h
+MALLOPT_MAX = 2**31 - 1  # the largest value that mallopt accepts
+
+
+def use(name: str, num_threads: int, world: World = ALONE) -> torch.device:
+    """Return the device called `name`, and fix the settings that change a result's bits.
+
+    These are the number of CPU threads, deterministic algorithms, and float32 products in full precision (no TF32).
+    Several processes divide the threads, and each uses a GPU of its own. `auto` is cuda if available, else mps, else
+    cpu.
+
+    Raises:
+        UserError: PyTorch finds no such device here, or too few of them for the processes.
+
+    """
+    _keep_freed_memory()
+    torch.set_num_threads(max(1, num_threads // world.size))
+    torch.set_deterministic_debug_mode("error")  # use_deterministic_algorithms would import the compiler: 1 s
+    # No code here reads uninitialised memory. mypy does not see that this is a property of the module.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.set_float32_matmul_precision("highest")
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        name = next(device for device, is_available in available.items() if is_available)
+    if not available[name]:
+        raise UserError(f"params.yaml: train.device is {name}, which PyTorch does not find here; choose auto or cpu")
+    if world.size == 1 or name == "cpu":
+        return torch.device(name)
+    if name == "mps":
+        raise UserError("params.yaml: train.processes is above 1, which mps cannot take; set train.device to cpu")
+    needed, found = int(os.environ.get("LOCAL_WORLD_SIZE", world.size)), torch.cuda.device_count()
+    if needed > found:
+        raise UserError(
+            f"params.yaml: train.processes is {needed}, but PyTorch finds {found} GPUs, and each needs one; lower it"
+        )
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    torch.cuda.set_device(device)
+    return device
+
+
+def _keep_freed_memory() -> None:
+    """Make glibc keep freed memory for the next operator.
+
+    Otherwise glibc returns it to the system, and every page comes back zeroed, by a page fault: that took half the time
+    of a softmax step over the catalogue.
+    """
+    library = ctypes.CDLL(None)
+    if hasattr(library, "gnu_get_libc_version"):
+        library.mallopt(M_MMAP_THRESHOLD, MALLOPT_MAX)
+        library.mallopt(M_TRIM_THRESHOLD, MALLOPT_MAX)
+
+
+def environment(device: torch.device) -> dict[str, object]:
+    """Return the versions, PyTorch build, processor, device, threads and variables of this process, as JSON values."""
+    libraries = ("torch", "numpy", "safetensors", "pyarrow", "duckdb", "ibis-framework", "dvc")
+    return {
+        "python": platform.python_version(),
+        "libraries": {name: version(name) for name in libraries},
+        "torch_build": torch.__config__.show(),
+        "machine": platform.machine(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+        "variables": {name: os.environ.get(name) for name in reproducibility.PORTABLE},
+    }

@@ -1,0 +1,1 @@
+"""Uses a trained model: recommendations, ids and titles, ONNX."""

@@ -1,0 +1,71 @@
+"""Formats recommendations as a table, as JSON, or as rows of a Parquet file."""
+
+import json
+from collections.abc import Iterator, Sequence
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+
+from sasrec.core import visible
+from sasrec.serving.recommender import Recommendations
+from sasrec.serving.vocabulary import Vocabulary
+from sasrec.split.sequences import Sequences
+
+OUTPUT = pa.schema([("user_id", pa.string()), ("rank", pa.int32()), ("book_id", pa.string()), ("score", pa.float32())])
+
+
+class Recommended(msgspec.Struct, frozen=True):
+    """A recommended book, as it is printed."""
+
+    rank: int  # from 1
+    book_id: str
+    score: float  # the model's logit
+    title: str | None
+
+
+def as_rows(found: Recommendations, books: Vocabulary, titles: dict[str, str]) -> list[Recommended]:
+    """Return the first user's recommendations, best first; `titles` maps book ids to titles."""
+    number = np.count_nonzero(found.books[0])
+    ids = books.ids_of(found.books[0, :number]).to_pylist()
+    scored = zip(ids, found.scores[0, :number].tolist(), strict=True)
+    return [
+        Recommended(rank, each, round(score, 6), titles.get(each)) for rank, (each, score) in enumerate(scored, start=1)
+    ]
+
+
+def as_json(rows: Sequence[Recommended]) -> str:
+    """Return the rows as a JSON list of objects, in ASCII, so that no terminal or reader alters a value."""
+    return json.dumps(msgspec.to_builtins(rows), indent=2)
+
+
+def as_table(rows: Sequence[Recommended]) -> str:
+    """Return a header and a line for each row, as text."""
+    ids = [visible.text(row.book_id) for row in rows]
+    titles = [visible.text(row.title or "") for row in rows]
+    width = max(map(len, ["book_id", *ids]))
+    header = f"{'rank':>4}  {'book_id':<{width}}  {'score':>8}  title"
+    lines = [
+        f"{row.rank:>4}  {id_:<{width}}  {row.score:>8.3f}  {title}".rstrip()
+        for row, id_, title in zip(rows, ids, titles, strict=True)
+    ]
+    return "\n".join([header if any(titles) else header.removesuffix("  title"), *lines])
+
+
+def parts(histories: Sequences, num_users: int) -> Iterator[tuple[int, Sequences]]:
+    """Yield the index of the first user and the histories of `num_users` consecutive users at a time."""
+    for first in range(0, len(histories), num_users):
+        offsets = histories.offsets[first : first + num_users + 1]
+        yield first, Sequences(histories.items[offsets[0] : offsets[-1]], offsets - offsets[0])
+
+
+def as_batch(found: Recommendations, users: Vocabulary, first: int, books: Vocabulary) -> pa.RecordBatch:
+    """Return the recommendations as rows of OUTPUT, by user and rank; the first user has index `first`."""
+    user, column = np.nonzero(found.books)  # (recommendations,) each
+    columns = [
+        users.ids_of(first + user),
+        pa.array((column + 1).astype(np.int32)),
+        books.ids_of(found.books[user, column]),
+        pa.array(found.scores[user, column]),
+    ]
+    return pa.record_batch(columns, schema=OUTPUT)

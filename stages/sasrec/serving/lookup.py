@@ -1,0 +1,51 @@
+"""Finds users and books by id, and explains unknown ids."""
+
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sasrec.core import visible
+from sasrec.core.errors import UserError
+from sasrec.io import parquet
+from sasrec.serving.vocabulary import Vocabulary
+
+
+def user_index(user_id: str, users: Vocabulary, reviews: Path) -> int:
+    """Return the index of a user; raise a UserError with the reason if the user is unknown."""
+    (user,) = users.indices_of([user_id])
+    if user is None:
+        raise UserError(f"--user {user_id}: {why_unknown('user_id', user_id, reviews)}; --history takes books instead")
+    return user
+
+
+def book_indices(listed: str, books: Vocabulary, reviews: Path) -> list[int]:
+    """Return the indices of the known books in `listed`, ids with commas; report the unknown ones on standard error.
+
+    Raises:
+        UserError: no book is known.
+
+    """
+    book_ids = listed.split(",")
+    indices = books.indices_of(book_ids)
+    unknown = [book_id for book_id, index in zip(book_ids, indices, strict=True) if index is None]
+    for book_id in unknown:
+        note = f"--history: book {book_id} is left out: {why_unknown('book_id', book_id, reviews)}"
+        print(visible.text(note), file=sys.stderr)
+    known = [index for index in indices if index is not None]
+    if not known:
+        raise UserError("--history: none of its books is known; give ids of books.parquet")
+    return known
+
+
+def why_unknown(column: str, value: str, reviews: Path) -> str:
+    """Return why an id has no index: the filter dropped it, or it is not in `reviews`, the table of the dump."""
+    if not reviews.is_file():
+        return "not among the users and books that the filter kept"
+    with parquet.opened(reviews, pa.schema([(column, pa.string())])) as file:
+        number = sum(pc.sum(pc.equal(batch[column], value)).as_py() for batch in file.iter_batches(columns=[column]))
+    if number == 0:
+        return "not in the dump"
+    who = "the user" if column == "user_id" else "every user of it"
+    return f"{number} of its reviews are in the dump, but the filter dropped {who} (filter_reindex.min_ratings)"

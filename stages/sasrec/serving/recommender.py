@@ -1,0 +1,100 @@
+"""Recommends the books to read next with a trained model."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sasrec.core import errors
+from sasrec.evaluation import model_scorer
+from sasrec.evaluation.ranking import users_at_a_time
+from sasrec.model.sasrec import Sasrec, load_config, load_model
+from sasrec.split.sequences import Sequences
+
+WEIGHTS = "sasrec.safetensors"
+CONFIG = "sasrec.json"
+
+
+class Recommendations(NamedTuple):
+    """The k best books of each user, best first; book 0 and score -inf where fewer remain."""
+
+    books: np.ndarray  # (users, k) int64: book_idx
+    scores: np.ndarray  # (users, k) float32: the model's logits, comparable only for the same user
+
+
+@dataclass(frozen=True)
+class Recommender:
+    """A trained model, and the padding of short histories (evaluation.padding of params.yaml)."""
+
+    model: Sasrec
+    padding: bool = True
+
+    @classmethod
+    def load(cls, folder: str | Path, *, padding: bool = True) -> "Recommender":
+        """Return a recommender, on the CPU, from the sasrec.json and sasrec.safetensors of `folder`.
+
+        Raises:
+            UserError: a file is missing or damaged, or the two do not belong together.
+
+        """
+        weights, config = Path(folder, WEIGHTS), Path(folder, CONFIG)
+        errors.require(weights, config)
+        return cls(load_model(weights, load_config(config)), padding)
+
+    @property
+    def num_books(self) -> int:
+        """The number of books in the catalogue."""
+        return self.model.num_books
+
+    @torch.inference_mode()
+    def recommend(
+        self, histories: Sequences | Sequence[Sequence[int]], k: int, *, exclude_seen: bool = True
+    ) -> Recommendations:
+        """Return the `k` books with the highest scores after each history, which lists book_idx, oldest first.
+
+        `evaluate` ranks by the same scores. With `exclude_seen` no book of the history is recommended.
+
+        Raises:
+            ValueError: k is not in 1..num_books, or a history holds a book that is not.
+            UserError: a score is not finite.
+
+        """
+        if not 1 <= k <= self.num_books:
+            raise ValueError(f"k is {k}, not in 1..{self.num_books}, the number of books")
+        given = histories if isinstance(histories, Sequences) else _as_sequences(histories)
+        read = given.items[: given.offsets[-1]]
+        if len(read) and not 1 <= read.min() <= read.max() <= self.num_books:
+            raise ValueError(f"a history holds a book that is not in 1..{self.num_books}")
+        score = model_scorer.by_model(self.model, padding=self.padding)(given)
+        books = np.zeros((len(given), k), dtype=np.int64)
+        scores = np.zeros((len(given), k), dtype=np.float32)
+        at_a_time = users_at_a_time(self.model.item_embedding.weight.device)
+        for start in range(0, len(given), at_a_time):
+            users = np.arange(start, min(start + at_a_time, len(given)))
+            all_scores = score(users)  # (batch, num_books + 1)
+            all_scores[:, 0] = -torch.inf
+            if exclude_seen:
+                all_scores[_read_books(given, users)] = -torch.inf
+            best = all_scores.topk(k)  # (batch, k)
+            scores[users], books[users] = best.values.cpu().numpy(), best.indices.cpu().numpy()
+        if not (scores < np.inf).all():  # topk ranks NaN first, so it shows here
+            raise errors.UserError(f"{WEIGHTS}: a score is not finite; lower train.lr and train again")
+        books[scores == -np.inf] = 0
+        return Recommendations(books, scores)
+
+
+def _as_sequences(histories: Sequence[Sequence[int]]) -> Sequences:
+    offsets = np.cumsum([0, *map(len, histories)])
+    items = [book for books in histories for book in books] or [0]  # last_books reads an item even if there is none
+    return Sequences(np.array(items, dtype=np.int32), offsets)
+
+
+def _read_books(histories: Sequences, users: np.ndarray) -> tuple[Tensor, Tensor]:
+    """Return the rows and columns of the scores of consecutive `users` that belong to books they have read."""
+    first, last = histories.offsets[users[0]], histories.offsets[users[-1] + 1]
+    rows = np.repeat(np.arange(len(users)), histories.lengths[users[0] : users[-1] + 1])
+    return torch.from_numpy(rows), torch.from_numpy(histories.items[first:last]).long()

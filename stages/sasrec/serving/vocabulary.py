@@ -1,0 +1,49 @@
+"""Translates between the ids of the dump and the indices of the tables."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sasrec.io import files, parquet
+
+
+class Vocabulary:
+    """The ids of consecutive indices, which start at `first`."""
+
+    def __init__(self, ids: pa.Array, first: int) -> None:
+        self.ids = ids  # (number,) string
+        self.first = first
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def indices_of(self, ids: Sequence[str]) -> list[int | None]:
+        """Return the index of each id, or None for an unknown id."""
+        rows = pc.index_in(pa.array(ids, pa.string(), from_pandas=False), value_set=self.ids).to_pylist()
+        return [None if row is None else row + self.first for row in rows]
+
+    def ids_of(self, indices: np.ndarray) -> pa.Array:
+        """Return the id of each index, (len(indices),) string."""
+        return self.ids.take(pa.array(indices - self.first))
+
+
+def users(path: Path) -> Vocabulary:
+    """Return the users of users.parquet, indexed from 0; raise UserError if the file is damaged."""
+    return _read(path, "user", first=0)
+
+
+def books(path: Path) -> Vocabulary:
+    """Return the books of books.parquet, indexed from 1; raise UserError if the file is damaged."""
+    return _read(path, "book", first=1)
+
+
+def _read(path: Path, kind: str, first: int) -> Vocabulary:
+    schema = pa.schema([(f"{kind}_idx", pa.int32()), (f"{kind}_id", pa.string())])
+    table = parquet.read(path, schema).combine_chunks()
+    with files.naming_damage(path):
+        if not np.array_equal(table[f"{kind}_idx"], np.arange(first, first + len(table))):
+            raise ValueError(f"its {kind}_idx do not count up from {first}")
+        return Vocabulary(table[f"{kind}_id"].chunk(0), first)

@@ -1,0 +1,1 @@
+"""Holds out users and books, draws negatives, and reads and writes the data sets."""

@@ -1,0 +1,52 @@
+"""The sections `split` and `evaluation` of params.yaml."""
+
+import datetime
+from typing import Annotated, Literal
+
+import msgspec
+
+from sasrec.core.params import Count, Seed, about
+
+
+class SplitParams(msgspec.Struct, frozen=True):
+    """Section `split` of params.yaml."""
+
+    protocol: Annotated[
+        Literal["holdout_users", "leave_one_out", "temporal"],
+        about(
+            "`holdout_users`: the evaluation users do not train, and each one's last book is the true one · "
+            "`leave_one_out`: every user trains, the last book is the true one, and the one before it validates (the "
+            "SASRec paper's) · `temporal`: books read up to a day train, and a user's first book after it is the true "
+            "one"
+        ),
+    ]
+    cutoff: Annotated[
+        datetime.date | None,
+        about(
+            'last day that trains, of protocol `temporal`, as `"2016-12-31"`; null: 90 % of the ratings are made by it'
+        ),
+    ]
+    seed: Annotated[Seed, about("draws the evaluation users and all negatives")]
+    num_validation_users: Annotated[Count, about("training users, at most, whose held-back book measures each epoch")]
+
+
+class EvaluationParams(msgspec.Struct, frozen=True):
+    """Section `evaluation` of params.yaml."""
+
+    num_user_sample: Annotated[Count | None, about("users evaluated; null: all (not with `holdout_users`)")]
+    num_item_sample: Annotated[Count, about("books ranked against the true one, which the user never reviewed")]
+    k: Annotated[Count, about("cutoff of the metrics, such as HR@k")]
+    padding: Annotated[
+        bool,
+        about(
+            "true: a short history's last book has the last position, as in training · false: its first book has the "
+            "first position, as in the notebook"
+        ),
+    ]
+
+    def __post_init__(self) -> None:
+        if self.k > self.num_item_sample + 1:
+            raise ValueError(
+                f"evaluation.k is {self.k}, but only {self.num_item_sample + 1} books are ranked, so that HR@k would "
+                "be 1; lower it, or raise evaluation.num_item_sample"
+            )

@@ -1,0 +1,1 @@
+"""Trains SASRec: losses, sampling, steps and the loop."""

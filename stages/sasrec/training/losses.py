@@ -1,0 +1,105 @@
+"""The losses that train.loss chooses from. A new loss is a function and a row of LOSSES.
+
+Each function returns the loss of every position, (positions,), not yet averaged.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from sasrec.model import matmul
+
+if TYPE_CHECKING:
+    from sasrec.training.params import TrainParams
+
+POSITIONS_PER_CHUNK = 512  # in `softmax`: 512 x 25,000 books x 4 bytes = 51 MB
+
+
+class OwnLogits(NamedTuple):
+    """The logits of each position's positive, and of negatives drawn for that position."""
+
+    positives: Tensor  # (positions,)
+    negatives: Tensor  # (positions, num_negatives)
+    sampling_rate: float  # the fraction of the other books that is drawn: num_negatives / (num_books - 1)
+
+
+class SharedLogits(NamedTuple):
+    """The logits of each position's positive, and of negatives that all positions share."""
+
+    positives: Tensor  # (positions,)
+    negatives: Tensor  # (positions, num_negatives)
+    is_hit: Tensor  # (positions, num_negatives) bool: the negative is the positive or no book, so must not count
+    log_expected: Tensor  # (num_negatives,): the log of each negative's expected number of draws
+
+
+class Catalogue(NamedTuple):
+    """The features and positive of each position, and all embeddings; their logits need too much memory at once."""
+
+    features: Tensor  # (positions, hidden_units)
+    positives: Tensor  # (positions,) int64: 0 where a position holds no book
+    item_embedding: Tensor  # (num_books + 1, hidden_units): row 0 is padding
+
+
+def bce(logits: OwnLogits, params: "TrainParams") -> Tensor:
+    """Return binary cross-entropy with sampled negatives (Kang & McAuley 2018, equation 7), (positions,).
+
+    The loss is -log sigmoid(positive) - sum of log(1 - sigmoid(negative)) over the position's negatives.
+    """
+    return F.softplus(-logits.positives) + F.softplus(logits.negatives).sum(-1)
+
+
+def gbce(logits: OwnLogits, params: "TrainParams") -> Tensor:
+    """Return generalised binary cross-entropy (gSASRec, Petrov & Macdonald 2023, equations 19 and 21), (positions,).
+
+    Few negatives make a model overconfident. Raising sigmoid(positive) to a power beta <= 1 corrects that. `gbce_t` 0
+    makes beta 1 (bce); 1 makes it the sampling rate (calibrated).
+    """
+    # This equals the paper's rate * (t * (1 - 1 / rate) + 1 / rate).
+    beta = 1 - params.gbce_t * (1 - logits.sampling_rate)
+    return beta * F.softplus(-logits.positives) + F.softplus(logits.negatives).sum(-1)
+
+
+def sampled_softmax(logits: SharedLogits, params: "TrainParams") -> Tensor:
+    """Return cross-entropy of the positive among itself and the shared negatives, (positions,).
+
+    The logQ correction (Bengio & Senecal 2008; Yi et al. 2019) subtracts `log_expected` from each negative's logit, so
+    that books drawn often are not penalised for it.
+    """
+    corrected = (logits.negatives - logits.log_expected).masked_fill(logits.is_hit, -math.inf)
+    return F.softplus(corrected.logsumexp(-1) - logits.positives)  # -log(e^p / (e^p + sum of e^n))
+
+
+def softmax(catalogue: Catalogue, params: "TrainParams") -> Tensor:
+    """Return cross-entropy of the positive among all books, (positions,), in bounded memory.
+
+    Only the logits of POSITIONS_PER_CHUNK positions exist at a time; the backward pass recomputes them.
+    """
+
+    def of_chunk(features: Tensor, positives: Tensor) -> Tensor:
+        logits = matmul.linear(features, catalogue.item_embedding[1:])  # (chunk, num_books)
+        return F.cross_entropy(logits, (positives - 1).clamp(min=0), reduction="none")  # no book: any target
+
+    features, positives, _item_embedding = catalogue
+    chunks = zip(features.split(POSITIONS_PER_CHUNK), positives.split(POSITIONS_PER_CHUNK), strict=True)
+    return torch.cat([checkpoint(of_chunk, *chunk, use_reentrant=False, preserve_rng_state=False) for chunk in chunks])
+
+
+class Loss(NamedTuple):
+    """A row of LOSSES."""
+
+    function: Callable[..., Tensor]  # takes the type that `negatives` names, and the params
+    negatives: Literal["own", "shared", "catalogue"]  # OwnLogits, SharedLogits or Catalogue
+
+
+LOSSES: Mapping[str, Loss] = {
+    "bce": Loss(bce, "own"),
+    "gbce": Loss(gbce, "own"),
+    "sampled_softmax": Loss(sampled_softmax, "shared"),
+    "softmax": Loss(softmax, "catalogue"),
+}
+"""The losses by their names in train.loss."""

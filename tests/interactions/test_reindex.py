@@ -1,0 +1,97 @@
+import csv
+import hashlib
+import itertools
+import json
+from datetime import date
+from pathlib import Path
+
+import ibis
+import numpy as np
+import pyarrow as pa
+import pytest
+from conftest import parse_gzip_params
+
+from filter_reindex import write_histogram
+from sasrec.dump import reviews
+from sasrec.interactions.reindex import FilterReindexParams, Tables, reindex
+
+ORDERS = ["newest_first", "book_idx"]
+
+
+def table_of(*rows: tuple[str, int, str]) -> ibis.Table:
+    """Reviews from (user, day of January 2015, book), in file order."""
+    users, days, books = zip(*rows, strict=True)
+    columns = {"user_id": users, "timestamp": [date(2015, 1, day) for day in days], "book_id": books}
+    return ibis.memtable(pa.table(columns | {"position": range(len(rows))}))
+
+
+def rows_of(tables: Tables) -> list[tuple[int, int, int]]:
+    columns = tables.interactions.to_pyarrow().to_pydict()
+    return [(u, day.day, b) for u, day, b in zip(*columns.values(), strict=True)]
+
+
+def test_indices_follow_first_appearance_among_the_survivors() -> None:
+    given = table_of(("lone", 1, "z"), ("b", 2, "y"), ("a", 3, "x"), ("a", 1, "y"), ("b", 1, "w"))
+    tables = reindex(given, FilterReindexParams(2, "newest_first"))
+    assert tables.users.to_pyarrow()["user_id"].to_pylist() == ["b", "a"]
+    assert tables.books.to_pyarrow()["book_id"].to_pylist() == ["y", "x", "w"]
+    assert tables.books.to_pyarrow()["num_ratings"].to_pylist() == [2, 1, 1]
+    assert rows_of(tables) == [(0, 1, 3), (0, 2, 1), (1, 1, 1), (1, 3, 2)]
+
+
+@pytest.mark.parametrize(("order", "books"), [("newest_first", [2, 1, 3]), ("book_idx", [1, 2, 3])])
+def test_the_order_of_one_day_is_a_param(order: str, books: list[int]) -> None:
+    given = table_of(("a", 2, "later"), ("a", 2, "earlier"), ("a", 3, "last"))
+    tables = reindex(given, FilterReindexParams(1, order))
+    assert [book for _, _, book in rows_of(tables)] == books
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_random_reviews_give_what_plain_python_gives(order: str) -> None:
+    rng = np.random.default_rng(0)
+    rows = [(f"u{rng.integers(12)}", int(rng.integers(1, 6)), f"b{rng.integers(30)}") for _ in range(150)]
+    tables = reindex(table_of(*rows), FilterReindexParams(10, order))
+    kept = [row for row in rows if sum(other[0] == row[0] for other in rows) >= 10]
+    users = list(dict.fromkeys(user for user, _, _ in kept))
+    books = list(dict.fromkeys(book for _, _, book in kept))
+    plain = [(users.index(u), day, books.index(b) + 1) for u, day, b in kept]
+    later_lines_first = plain[::-1]  # sorting is stable: within a day this order stays
+    expected = sorted(later_lines_first, key=lambda row: row[:2]) if order == "newest_first" else sorted(plain)
+    assert rows_of(tables) == expected
+
+
+def test_the_histograms_count_every_user_and_book_of_the_dump_in_growing_ranges(tmp_path: Path) -> None:
+    reviews_of = {"a": 1, "b": 2, "c": 4, "d": 5, "e": 9, "f": 10, "g": 19, "h": 250}
+    given = table_of(*[(user, 1, "x") for user, number in reviews_of.items() for _ in range(number)])
+    tables = reindex(given, FilterReindexParams(10, "newest_first"))
+    write_histogram(tmp_path / "readers.csv", tables.ratings_per_reader.to_pyarrow())
+    assert (tmp_path / "readers.csv").read_text() == "ratings,readers\n1,1\n2-4,2\n5-9,2\n10-19,2\n200-499,1\n"
+    assert tables.ratings_per_book.to_pyarrow().to_pydict() == {"ratings": [300], "books": [1]}
+
+
+def ground_truth(shared: Path, name: str, order: str) -> tuple[dict, pa.Table, Tables]:
+    folder = "golden" if name == "ties" else "data"
+    batches = reviews.read(shared / folder / f"{name}.json.gz", parse_gzip_params())
+    parsed = pa.Table.from_batches([good for good, _ in batches])
+    table = ibis.memtable(parsed.append_column("position", pa.array(range(len(parsed)))))
+    truth = json.loads((shared / "golden" / f"{name}.json").read_text())
+    return truth, parsed, reindex(table, FilterReindexParams(10, order))
+
+
+@pytest.mark.parametrize(("name", "order"), list(itertools.product(["ties", "goodbooks", "amazon_video"], ORDERS)))
+def test_the_rows_and_counts_are_those_of_the_notebook(shared: Path, name: str, order: str) -> None:
+    truth, parsed, tables = ground_truth(shared, name, order)
+    rows = tables.interactions.to_pyarrow()
+    lines = "".join(f"{u},{day},{b}\n" for u, day, b in zip(*rows.to_pydict().values(), strict=True))
+    assert hashlib.sha256(lines.encode()).hexdigest() == truth[f"sha256_{order}"]
+    counts = [len(parsed), len(rows), tables.users.count().to_pyarrow().as_py(), tables.books.count().execute()]
+    assert counts == [truth[key] for key in ("reviews", "ratings", "users", "books")]
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_ties_are_ordered_row_for_row_as_the_notebook_does(shared: Path, order: str) -> None:
+    _, _, tables = ground_truth(shared, "ties", order)
+    with (shared / "golden" / f"ties_{order}.csv").open() as file:
+        expected = [tuple(row) for row in csv.reader(file)][1:]
+    columns = tables.interactions.to_pyarrow().to_pydict()
+    assert [(str(u), str(day), str(b)) for u, day, b in zip(*columns.values(), strict=True)] == expected

@@ -1,0 +1,156 @@
+"""What a user can get wrong ends with one line, a status that is not 0, and no half-written output."""
+
+import gzip
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, review, set_params, write_dump
+
+RAW = Path("data/raw/reviews.json.gz")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    return tmp_path
+
+
+def run(folder: Path, *stages: str) -> subprocess.CompletedProcess[str]:
+    for stage in stages:
+        command = [sys.executable, str(ROOT / "stages" / f"{stage}.py")]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        assert stage == stages[-1] or done.returncode == 0, done.stderr
+    return done
+
+
+def files(folder: Path) -> set[Path]:
+    return {path for path in folder.rglob("*") if path.is_file()}
+
+
+def assert_refused(folder: Path, stage: str, *message: str) -> None:
+    before = files(folder)
+    done = run(folder, stage)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: "), done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+    for part in message:
+        assert part in done.stderr
+    assert files(folder) == before
+
+
+def dump(folder: Path, num_users: int = 6, num_reviews: int = 12) -> Path:
+    """Every user reviews the next books of a circle of 40."""
+    reviews = [
+        review(f"u{user}", f"2015-01-{place + 1:02}", f"b{(7 * user + place) % 40}")
+        for user in range(num_users)
+        for place in range(num_reviews)
+    ]
+    return write_dump(folder / RAW, reviews)
+
+
+@pytest.mark.parametrize(
+    ("stage", "missing"),
+    [
+        ("parse_gzip", "data/raw/reviews.json.gz"),
+        ("filter_reindex", "data/interim/reviews.parquet"),
+        ("split", "data/interim/reviews.parquet"),
+        ("train_gpu", "data/split/train.safetensors"),
+        ("evaluate", "data/split/train.safetensors"),
+    ],
+)
+def test_what_an_earlier_stage_should_have_made(folder: Path, stage: str, missing: str) -> None:
+    assert_refused(folder, stage, f"{missing}: not found; run `dvc repro`")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty"),
+        (b"<html>Quota exceeded</html>", "not intact gzip"),
+        (gzip.compress(b'{"user_id": "u"}\n' * 1000, mtime=0)[:-9], "the gzip data end too early"),
+        (gzip.compress(b"", mtime=0), "holds no review"),
+        (
+            gzip.compress(b"{}\n", mtime=0),
+            "1 of 1 lines are no reviews (line 1: Object missing required field `user_id`)",
+        ),
+    ],
+)
+def test_a_dump_that_is_none(folder: Path, content: bytes, message: str) -> None:
+    (folder / RAW).parent.mkdir(parents=True)
+    (folder / RAW).write_bytes(content)
+    assert_refused(folder, "parse_gzip", str(RAW), message)
+
+
+def test_rejected_lines_are_kept_where_the_params_allow_them(folder: Path) -> None:
+    write_dump(folder / RAW, [review(), {"user_id": "u"}, review()])
+    set_params(folder, parse_gzip={"max_rejected_fraction": 0.4})
+    assert run(folder, "parse_gzip").returncode == 0
+    set_params(folder, parse_gzip={"max_rejected_fraction": 0.3})
+    assert_refused(folder, "parse_gzip", "1 of 3 lines", "line 2", "parse_gzip.max_rejected_fraction")
+
+
+def test_no_user_left_after_the_filter(folder: Path) -> None:
+    dump(folder, num_reviews=9)
+    run(folder, "parse_gzip")
+    assert_refused(folder, "filter_reindex", "no user has 10 reviews", "lower filter_reindex.min_ratings")
+
+
+@pytest.mark.parametrize(
+    ("limit", "message"),
+    [
+        ("1KB", "is 1KB, which is too little"),
+        ("1MB", "is 1MB, which is too little"),
+        ("99999999999999999999GB", "is 99999999999999999999GB, which DuckDB refuses"),
+    ],
+)
+def test_a_memory_limit_that_the_engine_cannot_keep(folder: Path, limit: str, message: str) -> None:
+    dump(folder)
+    set_params(folder, filter_reindex={"memory_limit": limit})
+    run(folder, "parse_gzip")
+    assert_refused(folder, "filter_reindex", f"error: params.yaml: filter_reindex.memory_limit {message}")
+
+
+@pytest.mark.parametrize(
+    ("evaluation", "message"),
+    [
+        ({"num_user_sample": 7}, "evaluation.num_user_sample is 7, but only 6 users can be evaluated"),
+        ({"num_user_sample": 2, "num_item_sample": 31}, "evaluation.num_item_sample is 31"),
+    ],
+)
+def test_samples_larger_than_the_data(folder: Path, evaluation: dict[str, object], message: str) -> None:
+    dump(folder)
+    set_params(folder, evaluation=evaluation)
+    run(folder, "parse_gzip", "filter_reindex")
+    assert_refused(folder, "split", message)
+
+
+@pytest.mark.parametrize(
+    ("fetch", "message"),
+    [
+        ({"source": "file"}, "fetch.source is file, but fetch.file is null"),
+        ({"source": "file", "file": "nowhere.json.gz"}, "nowhere.json.gz: no such file; set fetch.file"),
+        ({"source": "file", "file": "params.yaml"}, "params.yaml: is not gzip"),
+        ({"source": "files"}, "fetch.source is 'files': choose one of demo, goodreads, file"),
+        ({"demo_users": 5, "sha256": "0" * 64}, "fetch.sha256 is 000"),
+        ({"sha256": "abc"}, "fetch.sha256 is 'abc'"),
+        ({"demo_usres": 5}, "unknown key fetch.demo_usres; did you mean fetch.demo_users?"),
+    ],
+)
+def test_a_source_that_cannot_be_had(folder: Path, fetch: dict[str, object], message: str) -> None:
+    set_params(folder, fetch=fetch)
+    assert_refused(folder, "fetch", message)
+
+
+def test_more_batch_than_users(folder: Path) -> None:
+    dump(folder)
+    set_params(folder, evaluation={"num_user_sample": 2, "num_item_sample": 5, "k": 5})
+    run(folder, "parse_gzip", "filter_reindex", "split")
+    assert_refused(folder, "train_gpu", "train.batch_size is 128, more than the 6 users")
+
+
+def test_another_loss_than_there_is(folder: Path) -> None:
+    set_params(folder, train={"loss": "bpr"})
+    assert_refused(folder, "train_gpu", "params.yaml:", "train.loss is 'bpr': choose one of bce, gbce")

@@ -1,0 +1,246 @@
+"""The real commands, in a repository of its own that holds the working tree's files and no data."""
+
+import gzip
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, copy_project, runner, set_params
+from ruamel.yaml import YAML
+
+STAGES = ["fetch", "parse_gzip", "filter_reindex", "split", "train_gpu", "evaluate"]
+NAMES = ["HR@10", "HR@10_half_width", "NDCG@10", "NDCG@10_half_width"]
+
+
+def stages_run(output: str) -> list[str]:
+    return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]
+
+
+def test_a_second_repro_runs_nothing(project: Path) -> None:
+    run = runner(project)
+    assert stages_run(run("dvc", "repro").stdout) == []
+    assert json.loads(run("dvc", "status", "--json").stdout) == {}
+    assert run("git", "status", "--porcelain").stdout == ""
+
+
+def test_a_forced_repro_runs_every_stage_and_ends_with_the_same_lock(project: Path) -> None:
+    run = runner(project)
+    assert stages_run(run("dvc", "repro", "--force").stdout) == STAGES
+    assert run("git", "status", "--porcelain").stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "expected"),
+    [
+        ("train", "lr", 0.01, ["train_gpu", "evaluate"]),
+        ("sasrec", "num_layers", 1, ["train_gpu", "evaluate"]),
+        ("evaluation", "k", 5, ["evaluate"]),
+        ("evaluation", "num_item_sample", 50, ["split", "evaluate"]),
+    ],
+)
+def test_a_param_reruns_only_what_reads_it(
+    project: Path, section: str, key: str, value: object, expected: list[str]
+) -> None:
+    set_params(project, **{section: {key: value}})
+    run = runner(project)
+    assert f"{section}.{key}" in run("dvc", "params", "diff").stdout
+    assert stages_run(run("dvc", "repro").stdout) == expected
+    assert f"sasrec.sampled.HR@{5 if key == 'k' else 10}" in run("dvc", "metrics", "diff").stdout
+
+
+def kill_once_it_has_a_checkpoint(project: Path) -> None:
+    """Kill `dvc repro`, and the stage that it runs, without a chance to clean up."""
+    command = [str(Path(sys.executable).parent / "dvc"), "repro"]
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    process = subprocess.Popen(command, cwd=project, env={**os.environ, "PATH": path}, start_new_session=True)
+    while not list(project.glob("checkpoints/train_gpu/*[0-9a-f]")):
+        assert process.poll() is None
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+
+
+def test_a_killed_training_goes_on_and_ends_with_the_same_lock(project: Path, tmp_path: Path) -> None:
+    set_params(project, train={"num_epochs": 10})
+    undisturbed = shutil.copytree(project, tmp_path / "undisturbed")
+    runner(undisturbed)("dvc", "repro")
+    kill_once_it_has_a_checkpoint(project)
+    done = runner(project)("dvc", "repro")
+    assert stages_run(done.stdout) == ["train_gpu", "evaluate"]
+    assert "going on after step" in done.stderr
+    assert (project / "dvc.lock").read_text() == (undisturbed / "dvc.lock").read_text()
+    assert not (project / "checkpoints/train_gpu").exists()
+
+
+def test_stale_and_damaged_checkpoints_are_ignored_with_a_message(project: Path) -> None:
+    set_params(project, train={"num_epochs": 10})
+    kill_once_it_has_a_checkpoint(project)
+    mine = next(project.glob("checkpoints/train_gpu/*[0-9a-f]"))
+    mine.with_name("0" * 32).write_bytes(b"of another run")
+    mine.write_bytes(mine.read_bytes()[:-1])
+    done = runner(project)("dvc", "repro")
+    assert f"{mine.relative_to(project)}: ignored, it is damaged" in done.stderr
+    assert f"{'0' * 32}: ignored, it is of other params, inputs or code" in done.stderr
+    assert [path.name for path in mine.parent.iterdir()] == ["0" * 32]  # of another training, which may go on
+
+
+@pytest.mark.parametrize(
+    "caller",
+    [{"OMP_NUM_THREADS": "1", "MKL_CBWR": "AVX2", "ONEDNN_MAX_CPU_ISA": "SSE41"}, {"ATEN_CPU_CAPABILITY": "avx2"}],
+)
+def test_the_callers_environment_changes_no_bit(project: Path, caller: dict[str, str]) -> None:
+    run = runner(project)
+    run(
+        "env",
+        *(f"{name}={value}" for name, value in caller.items()),
+        "dvc",
+        "repro",
+        "--force",
+        "--downstream",
+        "train_gpu",
+    )
+    assert run("git", "status", "--porcelain").stdout == ""
+
+
+def test_one_core_gives_the_bits_of_two(project: Path) -> None:
+    run = runner(project)
+    run("taskset", "-c", "0", "dvc", "repro", "--force", "--downstream", "train_gpu")
+    assert run("git", "status", "--porcelain").stdout == ""
+
+
+def test_metrics_show_the_model_beside_its_baselines_and_the_counts(project: Path) -> None:
+    shown = json.loads(runner(project)("dvc", "metrics", "show", "--json").stdout)[""]["data"]
+    metrics = {path: content["data"] for path, content in shown.items()}
+    assert list(metrics["metrics/eval.json"]) == ["sasrec", "popularity", "recent_popularity", "item_transitions"]
+    for scorer in metrics["metrics/eval.json"]:
+        assert {name: list(values) for name, values in metrics["metrics/eval.json"][scorer].items()} == {
+            "sampled": NAMES,
+            "full": NAMES,
+        }
+    data, train = metrics["metrics/data.json"], metrics["metrics/train.json"]
+    assert data["users"] == data["train_users"] + data["eval_users"]
+    assert data["mean_ratings_per_user"] == pytest.approx(data["ratings"] / data["users"])
+    assert train["steps"] == 2 * (data["users"] // 64)
+    assert set(train) == {"loss", "kept_epoch", "epochs", "steps", "parameters", "validation"}
+
+
+def test_plots_and_the_graph_are_drawn(project: Path) -> None:
+    run = runner(project)
+    run("dvc", "plots", "show", "-o", "drawn")
+    page = (project / "drawn/index.html").read_text()
+    for title in ("Users of the dump", "Training loss", "Validation after each epoch", "Rank of the true book"):
+        assert title in page
+    compared = json.loads(run("dvc", "plots", "diff", "HEAD", "--json").stdout)["data"]
+    assert compared["loss"][0]["revisions"] == ["workspace", "HEAD"]
+    graph = run("dvc", "dag", "--dot").stdout
+    for earlier, later in pairwise(STAGES):
+        assert f'"{earlier}" -> "{later}"' in graph
+
+
+def test_an_experiment_runs_with_another_param(project: Path) -> None:
+    run = runner(project)
+    done = run("dvc", "exp", "run", "--name", "faster", "-S", "train.lr=0.003")
+    assert stages_run(done.stdout) == ["train_gpu", "evaluate"]
+    shown = run("dvc", "exp", "show", "--csv").stdout
+    assert "faster" in shown
+    assert "0.003" in shown
+
+
+def test_a_file_of_ones_own_is_linked_into_the_workspace_and_the_cache(project: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "mine.json.gz"
+    mine.write_bytes(gzip.compress(gzip.decompress((project / "data/raw/reviews.json.gz").read_bytes())))
+    set_params(project, fetch={"source": "file", "file": str(mine), "demo_users": 1})
+    done = runner(project)("dvc", "repro")
+    assert stages_run(done.stdout) == ["fetch", "parse_gzip", "evaluate"]  # the same reviews; the card names the source
+    assert (project / "data/raw/reviews.json.gz").samefile(mine)
+    assert mine.stat().st_nlink == 3  # mine, the workspace's and the cache's: one copy of the bytes
+
+
+@pytest.mark.parametrize("other_name", [False, True])
+def test_a_damaged_file_of_ones_own_is_named_and_an_intact_one_put_there_is_taken(
+    project: Path, tmp_path: Path, other_name: bool
+) -> None:
+    mine, intact = tmp_path / "mine.json.gz", (project / "data/raw/reviews.json.gz").read_bytes()
+    mine.write_bytes(intact[:-100])
+    set_params(project, fetch={"source": "file", "file": str(mine)})
+    run = runner(project)
+    said = run("dvc", "repro", fails=True).stderr
+    assert f"error: {mine}: the gzip data end too early or with garbage; replace it by an intact file, or set" in said
+    assert "run `dvc repro --force fetch && dvc repro`\n" in said
+    if other_name:
+        mine = tmp_path / "other.json.gz"
+        set_params(project, fetch={"file": str(mine)})
+    (tmp_path / "new").write_bytes(intact)
+    (tmp_path / "new").replace(mine)
+    run("dvc", "repro", "--force", "fetch")
+    assert stages_run(run("dvc", "repro").stdout) == ["evaluate"]  # the same reviews; the card names the source
+    assert run("dvc", "status").stdout == "Data and pipelines are up to date.\n"
+
+
+def test_a_dump_that_was_damaged_after_it_was_fetched_is_not_blamed_on_its_source(
+    project: Path, tmp_path: Path
+) -> None:
+    raw = project / "data/raw/reviews.json.gz"
+    mine = tmp_path / "mine.json.gz"
+    mine.write_bytes(raw.read_bytes())
+    set_params(project, fetch={"source": "file", "file": str(mine)})
+    raw.unlink()
+    raw.write_bytes(mine.read_bytes()[:-1])
+    done = runner(project)(sys.executable, "stages/parse_gzip.py", fails=True)
+    assert done.stderr.startswith("error: data/raw/reviews.json.gz: the gzip data end too early")
+    assert done.stderr.endswith("; `make heal` makes it again\n")
+
+
+def test_a_failing_stage_leaves_no_output(project: Path) -> None:
+    set_params(project, evaluation={"num_user_sample": 10_000})
+    done = runner(project)("dvc", "repro", fails=True)
+    assert "evaluation.num_user_sample is 10000" in done.stderr
+    assert list((project / "data/split").iterdir()) == []
+
+
+def test_a_misspelt_key_stops_dvc_with_its_name(project: Path) -> None:
+    params = project / "params.yaml"
+    params.write_text(params.read_text().replace("  lr:", "  lrate:"))
+    assert "unknown key train.lrate" in runner(project)("dvc", "repro", fails=True).stderr
+
+
+def dvc_digest(path: Path) -> str:
+    """The MD5 that DVC gives to a file, or to the list of a folder's files."""
+    if path.is_file():
+        return hashlib.md5(path.read_bytes()).hexdigest()
+    files = sorted(file for file in path.iterdir() if file.suffix in (".py", ".jinja"))
+    listed = [{"md5": dvc_digest(file), "relpath": file.name} for file in files]
+    return hashlib.md5(json.dumps(listed).encode()).hexdigest() + ".dir"
+
+
+def test_the_committed_lock_is_of_this_code_and_these_params() -> None:
+    lock, params = (YAML(typ="safe").load(ROOT / name) for name in ("dvc.lock", "params.yaml"))
+    assert list(lock["stages"]) == STAGES
+    for stage in lock["stages"].values():
+        recorded = {dep["path"]: dep["md5"] for dep in stage["deps"] if dep["path"].startswith("stages/")}
+        assert recorded == {path: dvc_digest(ROOT / path) for path in recorded}
+        for key, value in stage.get("params", {}).get("params.yaml", {}).items():
+            section, _, name = key.partition(".")
+            assert (params[section][name] if name else params[section]) == value
+
+
+def test_the_data_stages_give_what_the_committed_lock_says(tmp_path: Path) -> None:
+    folder = copy_project(tmp_path)
+    run = runner(folder)
+    run("dvc", "repro", "split")
+    assert run("git", "status", "--porcelain").stdout == ""
+
+
+@pytest.mark.parametrize("stage", ["parse_gzip", "filter_reindex", "split"])
+def test_the_data_stages_import_neither_pandas_nor_pytorch(project: Path, stage: str) -> None:
+    code = f"import sys, {stage}; {stage}.main(); sys.exit(bool({{'pandas', 'torch'}} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=project, env={**os.environ, "PYTHONPATH": "stages"})
+    assert done.returncode == 0

@@ -1,0 +1,123 @@
+"""What the benchmark compares with does the same work, and its dump is the same everywhere."""
+
+import gzip
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from unittest import mock
+
+import ibis
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import ROOT, sequences
+from dvc.utils.hydra import apply_overrides
+
+import dump
+import presets
+import reference
+from sasrec.core import params
+from sasrec.evaluation import metrics, model_scorer, ranking
+from sasrec.interactions import reindex
+from sasrec.model.sasrec import Sasrec, SasrecParams, build_model
+from sasrec.split.datasets import HeldOut
+
+SASREC = SasrecParams(6, 8, 2, 2, 0.0, False, 0.5)
+
+
+def test_the_dump_depends_on_its_scale_alone_and_every_line_is_a_review(tmp_path: Path) -> None:
+    first, second = tmp_path / "a.json.gz", tmp_path / "b.json.gz"
+    dump.write(first, scale=0.004)
+    dump.write(second, scale=0.004)
+    assert first.read_bytes() == second.read_bytes()
+    dump.write(tmp_path / "shards", scale=0.004, num_shards=2)
+    assert b"".join(path.read_bytes() for path in sorted((tmp_path / "shards").iterdir())) == first.read_bytes()
+    lines = [json.loads(line) for line in gzip.decompress(first.read_bytes()).splitlines()]
+    assert len({line["user_id"] for line in lines}) == 80  # whole chunks of users
+    assert 40 < len(lines) / 80 < 110
+
+
+def test_the_plain_filter_gives_the_same_rows() -> None:
+    rng = np.random.default_rng(0)
+    columns = {
+        "user_id": [f"u{i}" for i in rng.integers(0, 40, size=500)],
+        "timestamp": pd.to_datetime("2015-01-01") + pd.to_timedelta(rng.integers(0, 9, size=500), unit="D"),
+        "book_id": [f"b{i}" for i in rng.integers(0, 60, size=500)],
+    }
+    reviews = pd.DataFrame(columns)
+    plain = reference.filter_reindex(reviews, min_ratings=10)
+    table = ibis.memtable(reviews.assign(position=range(500)))
+    ours = reindex.reindex(table, reindex.FilterReindexParams(10, "book_idx")).interactions.to_pandas()
+    assert plain[["user_idx", "book_idx"]].to_numpy().tolist() == ours[["user_idx", "book_idx"]].to_numpy().tolist()
+
+
+def plain_copy(network: Sasrec) -> reference.Sasrec:
+    """The reference's model with the weights of ours."""
+    plain = reference.Sasrec(SASREC, network.num_books)
+    renamed = {"norm": "embedding_norm", "feed_forward.0": "feed_forward.inner", "feed_forward.3": "feed_forward.outer"}
+    weights = network.state_dict()
+    copied = {}
+    for name in plain.state_dict():
+        if name.startswith("blocks") and any(part in name for part in ("query", "key", "value")):
+            packed = weights[name.rsplit(".", 2)[0] + ".query_key_value.weight"]
+            copied[name] = packed.chunk(3)[("query", "key", "value").index(name.split(".")[-2])]
+            continue
+        ours = name.replace("norm.", "embedding_norm.", 1) if name.startswith("norm.") else name
+        for plain_name, our_name in list(renamed.items())[1:]:
+            ours = ours.replace(plain_name, our_name)
+        copied[name] = weights[ours]
+    plain.load_state_dict(copied)
+    return plain
+
+
+def test_the_plain_model_gives_the_same_features() -> None:
+    network = build_model(SASREC, 20, torch.Generator().manual_seed(0))
+    history = torch.tensor([[0, 0, 4, 9, 9, 2], [1, 2, 3, 4, 5, 6]])
+    is_book = history != 0
+    positions = torch.arange(6).expand_as(history)
+    features = network.encode(network.item_embedding(history), positions, is_book.int())
+    torch.testing.assert_close(plain_copy(network).eval()(history)[is_book], features[is_book])
+
+
+def test_the_plain_evaluation_finds_the_same_share() -> None:
+    rng = np.random.default_rng(0)
+    network = build_model(SASREC, 400, torch.Generator().manual_seed(0))
+    histories = [rng.integers(1, 401, size=6) for _ in range(300)]
+    true_books = rng.integers(1, 401, size=300)
+    hits, _ = reference.evaluate(plain_copy(network), histories, true_books, 6, rng)
+    negatives = np.array(
+        [rng.choice(np.setdiff1d(np.arange(1, 401), books), 100, replace=False) for books in histories]
+    )
+    held_out = HeldOut(np.arange(300), sequences(*histories), true_books, negatives)
+    ranks = ranking.rank(held_out, model_scorer.by_model(network))
+    assert abs(hits - metrics.summary(ranks.sampled, 10)["HR@10"]) < 0.06  # both 0.1 but for the negatives drawn
+
+
+def test_presets_take_a_dump_of_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = mock.Mock(side_effect=InterruptedError)
+    monkeypatch.setattr(presets, "run", run)
+    monkeypatch.setattr("sys.argv", ["presets.py", str(tmp_path / "a, b=[ü].json.gz")])
+    with pytest.raises(InterruptedError):
+        presets.main()
+    _name, [source, file, *_changes] = run.call_args.args
+    (tmp_path / "params.yaml").write_text("fetch: {source: demo, file: null}")
+    apply_overrides(str(tmp_path / "params.yaml"), [source, file])
+    assert f"{tmp_path}/a, b=[ü].json.gz" == params.read(tmp_path / "params.yaml")["fetch"]["file"]
+
+
+def test_the_table_of_presets_is_printed_on_an_ascii_terminal(tmp_path: Path) -> None:
+    lists = {
+        ranked: {f"{name}{part}": 0.5 for name in ("HR@10", "NDCG@10") for part in ("", "_half_width")}
+        for ranked in ("sampled", "full")
+    }
+    names = ["sasrec", "popularity", "recent_popularity", "item_transitions"]
+    found = {"steps": 1, "kept_epoch": 1, "validation": {}} | dict.fromkeys(names, lists)
+    (tmp_path / "ask.py").write_text(f"import presets; presets.run = lambda *_: {found!r}; presets.main()")
+    command = [sys.executable, tmp_path / "ask.py", "dump.json.gz", "--only", "best", "--output", tmp_path / "x.json"]
+    paths = os.pathsep.join([str(ROOT / "benchmarks"), str(ROOT / "stages")])
+    given = {"PYTHONPATH": paths, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, env=os.environ | given, capture_output=True, text=True, check=True)
+    assert done.stdout.count(r"\xb1") == 16

@@ -1,0 +1,109 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from conftest import train_params
+from torch import Tensor
+
+from sasrec.training import losses
+from sasrec.training.losses import Catalogue, OwnLogits, SharedLogits
+
+POSITIVE, NEGATIVE = [0.5, -2.0], [[1.0, 0.0, -1.0], [3.0, 0.1, 0.2]]
+
+
+def sigmoid(x: float) -> float:
+    return 1 / (1 + math.exp(-x))
+
+
+def binary(beta: float) -> list[float]:
+    """-log(sigmoid(positive) ** beta) - sum of log(1 - sigmoid(negative)), as the papers write it."""
+    return [
+        -math.log(sigmoid(p) ** beta) - sum(math.log(1 - sigmoid(n)) for n in row)
+        for p, row in zip(POSITIVE, NEGATIVE, strict=True)
+    ]
+
+
+def own_logits(sampling_rate: float = 0.01) -> OwnLogits:
+    return OwnLogits(torch.tensor(POSITIVE), torch.tensor(NEGATIVE), sampling_rate)
+
+
+def gbce(sampling_rate: float, t: float) -> list[float]:
+    return losses.gbce(own_logits(sampling_rate), train_params(gbce_t=t)).tolist()
+
+
+def test_bce_is_the_papers_formula() -> None:
+    assert losses.bce(own_logits(), train_params()).tolist() == pytest.approx(binary(beta=1))
+
+
+@pytest.mark.parametrize(("rate", "t"), [(0.01, 0.75), (0.2, 0.5), (0.2, 1.0)])
+def test_gbce_is_the_papers_formula(rate: float, t: float) -> None:
+    beta = rate * (t * (1 - 1 / rate) + 1 / rate)
+    assert gbce(rate, t) == pytest.approx(binary(beta))
+
+
+def test_gbce_without_calibration_is_bce() -> None:
+    assert gbce(0.01, t=0) == pytest.approx(binary(beta=1))
+
+
+def test_gbce_of_all_books_is_bce() -> None:
+    assert gbce(1.0, t=1) == pytest.approx(binary(beta=1))
+
+
+def test_sampled_softmax_corrects_each_negative_and_leaves_hits_out() -> None:
+    is_hit = torch.tensor([[False, False, True], [False, False, False]])
+    expected = torch.tensor([0.5, 2.0, 1.0])  # how often each negative was to be drawn
+    logits = SharedLogits(torch.tensor(POSITIVE), torch.tensor(NEGATIVE), is_hit, expected.log())
+    first = math.exp(1.0) / 0.5 + math.exp(0.0) / 2.0
+    second = math.exp(3.0) / 0.5 + math.exp(0.1) / 2.0 + math.exp(0.2) / 1.0
+    sums = [-math.log(math.exp(p) / (math.exp(p) + rest)) for p, rest in zip(POSITIVE, (first, second), strict=True)]
+    assert losses.sampled_softmax(logits, train_params()).tolist() == pytest.approx(sums)
+
+
+def random_catalogue(num_positions: int, num_books: int) -> Catalogue:
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(num_positions, 8, generator=generator)
+    items = torch.randn(num_books + 1, 8, generator=generator)
+    return Catalogue(features, torch.randint(1, num_books + 1, (num_positions,), generator=generator), items)
+
+
+def softmax(catalogue: Catalogue) -> Tensor:
+    return losses.softmax(catalogue, train_params())
+
+
+def test_softmax_is_the_negative_log_share_of_the_positive() -> None:
+    catalogue = random_catalogue(num_positions=5, num_books=7)
+    features, positives, items = (tensor.numpy() for tensor in catalogue)
+    exponents = np.exp(features.astype(np.float64) @ items[1:].T.astype(np.float64))
+    expected = [-math.log(row[book - 1] / row.sum()) for row, book in zip(exponents, positives, strict=True)]
+    assert softmax(catalogue).tolist() == pytest.approx(expected, rel=1e-5)
+
+
+def test_sampled_softmax_of_every_book_is_softmax() -> None:
+    catalogue = random_catalogue(num_positions=5, num_books=7)
+    features, positives, items = catalogue
+    books = torch.arange(1, 8)
+    of_positives = (features * items[positives]).sum(-1)
+    logits = SharedLogits(of_positives, features @ items[books].T, positives[:, None] == books, torch.zeros(7))
+    torch.testing.assert_close(losses.sampled_softmax(logits, train_params()), softmax(catalogue))
+
+
+def test_chunks_change_neither_softmax_nor_its_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+    features, positives, items = random_catalogue(num_positions=50, num_books=70)
+    found = []
+    for size in (1000, 7):
+        monkeypatch.setattr(losses, "POSITIONS_PER_CHUNK", size)
+        leaves = features.clone().requires_grad_(), items.clone().requires_grad_()
+        loss = softmax(Catalogue(leaves[0], positives, leaves[1])).sum()
+        found.append([loss, *torch.autograd.grad(loss, leaves)])
+    for whole, chunked in zip(*found, strict=True):
+        torch.testing.assert_close(chunked, whole)
+
+
+def test_softmax_never_holds_the_logits_of_all_positions() -> None:
+    catalogue = random_catalogue(4 * losses.POSITIONS_PER_CHUNK, num_books=1000)
+    catalogue.features.requires_grad_()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiler:
+        softmax(catalogue).sum().backward()
+    largest = max(event.self_cpu_memory_usage for event in profiler.events())
+    assert largest <= losses.POSITIONS_PER_CHUNK * 1000 * 4 * 1.1
