@@ -224,6 +224,15 @@ def test_ctrl_c_while_the_processes_of_a_stage_start_is_one_line(tmp_path: Path)
     assert set(ends) <= {INTERRUPTED, (0, "")}  # the last ones may come when everything is done
 
 
+@pytest.fixture
+def answered() -> Iterator[None]:
+    """Ctrl-C is answered, as in a terminal: a shell starts what runs in the background with it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("answered")
 def test_a_signal_that_another_thread_receives_waits_until_the_processes_are_started() -> None:
     begun, steps = threading.Event(), []
 
@@ -242,6 +251,7 @@ def test_a_signal_that_another_thread_receives_waits_until_the_processes_are_sta
     assert steps == ["started"]
 
 
+@pytest.mark.usefixtures("answered")
 def test_an_interrupt_that_a_destructor_swallows_is_raised_when_the_block_ends() -> None:
     class Interrupting:
         def __del__(self) -> None:

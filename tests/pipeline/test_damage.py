@@ -7,6 +7,7 @@ import json
 import os
 import random
 import re
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -54,6 +55,17 @@ READ_BY = {
     evaluate.CONFIG: evaluate.main,
     evaluate.WEIGHTS: evaluate.main,
 }
+
+
+@pytest.fixture
+def folder(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder: what a stage reads, and nothing else of a finished pipeline."""
+    shutil.copy(finished / "params.yaml", tmp_path)
+    for name in ("data", "models"):
+        shutil.copytree(finished / name, tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sasrec.runtime.device.use", lambda *_: torch.device("cpu"))  # it would change this process
+    return tmp_path
 
 
 def replace(path: Path, content: bytes) -> None:
@@ -187,12 +199,10 @@ GENERAL = [(path, damage, "cannot be used") for path in READ_BY for damage in (c
 
 @pytest.mark.parametrize(("path", "damage", "message"), GENERAL + SPECIFIC)
 def test_damage_ends_the_stage_with_one_line_that_names_the_file_and_the_remedy(
-    project: Path, monkeypatch: pytest.MonkeyPatch, path: Path, damage: Damage, message: str
+    folder: Path, path: Path, damage: Damage, message: str
 ) -> None:
-    monkeypatch.chdir(project)
-    monkeypatch.setattr("sasrec.runtime.device.use", lambda *_: torch.device("cpu"))
     damage(path)
-    before = {file: file.read_bytes() for file in project.rglob("*") if file.is_file()}
+    before = {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
     with pytest.raises(SystemExit) as ended:
         errors.run(READ_BY[path])
     assert re.match(r"error: (data|models)/\S+: cannot be used: ", str(ended.value))
@@ -200,12 +210,11 @@ def test_damage_ends_the_stage_with_one_line_that_names_the_file_and_the_remedy(
     assert message in str(ended.value)
     assert "\n" not in str(ended.value)
     assert "`make heal` makes it again" in str(ended.value)
-    assert {file: file.read_bytes() for file in project.rglob("*") if file.is_file()} == before
+    assert {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()} == before
 
 
-def test_a_model_of_another_config_is_refused(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(project)
-    monkeypatch.setattr("sasrec.runtime.device.use", lambda *_: torch.device("cpu"))
+@pytest.mark.usefixtures("folder")
+def test_a_model_of_another_config_is_refused() -> None:
     config(hidden_units=8)(evaluate.CONFIG)
     with pytest.raises(SystemExit, match=r"error: models/sasrec.safetensors: cannot be used: .*size mismatch"):
         errors.run(evaluate.main)
@@ -238,29 +247,26 @@ def flips(path: Path) -> Iterator[None]:
         replace(path, content)
 
 
+@pytest.mark.usefixtures("folder")
 @pytest.mark.parametrize("path", WITH_DIGEST, ids=str)
-def test_a_flipped_bit_is_found_wherever_it_is(project: Path, monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
-    monkeypatch.chdir(project)
+def test_a_flipped_bit_is_found_wherever_it_is(path: Path) -> None:
     read(path)
     for _flipped in flips(path):
         with pytest.raises(errors.UserError, match=f"^{path}: cannot be used: "):
             read(path)
 
 
+@pytest.mark.usefixtures("folder")
 @pytest.mark.parametrize("path", [filter_reindex.REVIEWS, split.REJECTED], ids=str)
-def test_a_flipped_bit_never_changes_the_number_of_rows_that_is_counted(
-    project: Path, monkeypatch: pytest.MonkeyPatch, path: Path
-) -> None:
-    monkeypatch.chdir(project)
+def test_a_flipped_bit_never_changes_the_number_of_rows_that_is_counted(path: Path) -> None:
     intact = parquet.num_rows(path)
     for _flipped in flips(path):
         with contextlib.suppress(errors.UserError):
             assert parquet.num_rows(path) == intact
 
 
-def test_a_flipped_bit_of_the_dump_is_found_or_changes_no_row(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(project)
-
+@pytest.mark.usefixtures("folder")
+def test_a_flipped_bit_of_the_dump_is_found_or_changes_no_row() -> None:
     def rows() -> list[pa.Table]:
         read = reviews.read(parse_gzip.RAW, parse_gzip_params())
         return [pa.Table.from_batches(each) for each in zip(*read, strict=True)]
@@ -284,11 +290,14 @@ def damage_in_place(path: Path) -> None:
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
-@pytest.fixture
-def ran_here(finished: Path, tmp_path: Path) -> Path:
-    """A clone whose stages ran there, so that DVC remembers each file and its cache has links to it."""
-    clone = tmp_path / "clone"
-    runner(tmp_path)("git", "clone", "-q", str(finished), str(clone))
+@pytest.fixture(scope="module")
+def ran_here(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clone whose stages ran there, so that DVC remembers each file and its cache has links to it; for several tests.
+
+    Each mends all that it damages. A copy of the clone would not do: DVC remembers files by their inodes.
+    """
+    clone = tmp_path_factory.mktemp("healing") / "clone"
+    runner(clone.parent)("git", "clone", "-q", str(finished), str(clone))
     runner(clone)("dvc", "repro")
     assert (clone / train_gpu.TRAIN).stat().st_nlink == 2
     return clone

@@ -17,10 +17,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+import stopping
 from conftest import ROOT, runner
 from ruamel.yaml import YAML
 
-FAULTS = int(os.environ.get("FAULTS", "2"))
+FAULTS = int(os.environ.get("FAULTS", "1"))
 STAGE_SECONDS = 2.5  # about what the longest one takes
 REPRO_SECONDS = 12
 EARLIER = b"what an earlier run wrote"
@@ -90,7 +91,7 @@ def writes(project: Path, process: subprocess.Popen[str]) -> bool:
 
 def wait_until_it_writes(project: Path, process: subprocess.Popen[str]) -> None:
     with contextlib.suppress(OSError):  # the process has ended
-        while not writes(project, process):
+        while process.poll() is None and not writes(project, process):
             time.sleep(0.0005)
 
 
@@ -127,17 +128,16 @@ def test_a_killed_stage_leaves_each_output_whole_or_as_it_was(project: Path, fin
     assert (project / "dvc.lock").read_text() == (finished / "dvc.lock").read_text()
 
 
-def start_repro(project: Path, output: int, *options: str) -> subprocess.Popen[str]:
+def start_repro(project: Path) -> subprocess.Popen[bytes]:
     """Start `dvc repro --force` in a process group of its own."""
     path = f"{PYTHON.parent}{os.pathsep}{os.environ['PATH']}"
     return subprocess.Popen(
-        [PYTHON.parent / "dvc", "repro", "--force", "--no-run-cache", *options],
+        [PYTHON.parent / "dvc", "repro", "--force", "--no-run-cache"],
         cwd=project,
-        env={**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1"},
-        stdout=output,
+        env={**os.environ, "PATH": path},
+        stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
-        text=True,
     )
 
 
@@ -173,7 +173,8 @@ def mend_torn_files(project: Path) -> list[str]:
 def test_a_lock_cut_off_anywhere_is_named_and_put_right_from_git(project: Path, finished: Path) -> None:
     lock = (project / "dvc.lock").read_bytes()
     cut_in_a_path = lock.rindex(b"path: ") + len(b"path: ")
-    for length in [cut_in_a_path, *(random.Random(2).randrange(len(lock)) for _ in range(FAULTS))]:
+    rng = random.Random(2)
+    for length in [cut_in_a_path, *(rng.randrange(len(lock)) for _ in range(max(1, FAULTS // 2)))]:
         (project / "dvc.lock").write_bytes(lock[:length])
         assert mend_torn_files(project) or length != cut_in_a_path
         runner(project)("dvc", "repro")
@@ -190,7 +191,7 @@ def test_an_empty_list_of_locks_is_named_and_goes_by_the_documented_command(proj
 def test_a_killed_repro_is_put_right_by_the_next(project: Path, finished: Path, tally: Tally) -> None:
     rng = random.Random(1)
     for _ in range(max(1, FAULTS // 2)):
-        process = start_repro(project, subprocess.DEVNULL)
+        process = start_repro(project)
         time.sleep(rng.uniform(1, REPRO_SECONDS))
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
@@ -201,14 +202,14 @@ def test_a_killed_repro_is_put_right_by_the_next(project: Path, finished: Path, 
     assert_as_undisturbed(project, finished)
 
 
-def test_a_second_repro_is_refused_while_one_runs(project: Path, finished: Path) -> None:
-    first = start_repro(project, subprocess.PIPE, "--single-item", "split")
-    with first.stdout as lines:
-        assert any("Running stage 'split'" in line for line in lines)
-        os.killpg(first.pid, signal.SIGSTOP)  # in the middle of the stage, for as long as the second one takes
-        refused = runner(project)("dvc", "repro", fails=True).stderr
-        os.killpg(first.pid, signal.SIGCONT)
-        lines.read()
+def test_a_second_repro_is_refused_while_one_runs(project: Path, finished: Path, tmp_path: Path) -> None:
+    command = ["dvc", "repro", "--force", "--no-run-cache", "--single-item", "split"]
+    place = "metrics/data.json"  # kept in git: to an output of its cache DVC itself gives the name a second time
+    first = stopping.start(project, tmp_path / "hook", *command, ends_at=place, with_signal=signal.SIGSTOP)
+    until = os.waitid(os.P_PID, first.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+    assert until.si_code == os.CLD_STOPPED  # in the middle of the stage, for as long as the second one takes
+    refused = runner(project)("dvc", "repro", fails=True).stderr
+    os.killpg(first.pid, signal.SIGCONT)
     assert first.wait() == 0
     assert re.search("is busy, it is being blocked by|Unable to acquire lock", refused)
     assert_as_undisturbed(project, finished)

@@ -8,20 +8,36 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import stopping
 from conftest import ROOT, copy_project, runner, set_params
 from ruamel.yaml import YAML
 
 STAGES = ["fetch", "parse_gzip", "filter_reindex", "split", "train_gpu", "evaluate"]
+DVC = YAML(typ="safe").load(ROOT / "dvc.yaml")
 NAMES = ["HR@10", "HR@10_half_width", "NDCG@10", "NDCG@10_half_width"]
 
 
 def stages_run(output: str) -> list[str]:
     return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]
+
+
+def outputs_of(stage: str) -> list[str]:
+    """The paths of a stage's outputs; one with options is a mapping from its path."""
+    declared = DVC["stages"][stage]["outs"] + DVC["stages"][stage].get("metrics", [])
+    return [path for output in declared for path in ([output] if isinstance(output, str) else output)]
+
+
+def remove_outputs(stage: str, project: Path) -> None:
+    for name in outputs_of(stage):
+        (project / name).unlink()
+
+
+def assert_same_outputs(stage: str, project: Path, other: Path) -> None:
+    assert [name for name in outputs_of(stage) if (project / name).read_bytes() != (other / name).read_bytes()] == []
 
 
 def test_a_second_repro_runs_nothing(project: Path) -> None:
@@ -40,80 +56,67 @@ def test_a_forced_repro_runs_every_stage_and_ends_with_the_same_lock(project: Pa
 @pytest.mark.parametrize(
     ("section", "key", "value", "expected"),
     [
-        ("train", "lr", 0.01, ["train_gpu", "evaluate"]),
-        ("sasrec", "num_layers", 1, ["train_gpu", "evaluate"]),
-        ("evaluation", "k", 5, ["evaluate"]),
-        ("evaluation", "num_item_sample", 50, ["split", "evaluate"]),
+        ("train", "lr", 0.01, {"train_gpu", "evaluate"}),
+        ("sasrec", "num_layers", 1, {"train_gpu", "evaluate"}),
+        ("evaluation", "k", 5, {"evaluate"}),
+        ("evaluation", "num_item_sample", 50, {"split", "evaluate"}),
     ],
 )
-def test_a_param_reruns_only_what_reads_it(
-    project: Path, section: str, key: str, value: object, expected: list[str]
+def test_a_param_makes_out_of_date_only_what_reads_it(
+    project: Path, section: str, key: str, value: object, expected: set[str]
 ) -> None:
     set_params(project, **{section: {key: value}})
+    assert json.loads(runner(project)("dvc", "status", "--json").stdout).keys() == expected
+
+
+def test_a_changed_param_runs_what_reads_it_and_dvc_shows_the_difference(project: Path) -> None:
+    set_params(project, evaluation={"num_item_sample": 50})
     run = runner(project)
-    assert f"{section}.{key}" in run("dvc", "params", "diff").stdout
-    assert stages_run(run("dvc", "repro").stdout) == expected
-    assert f"sasrec.sampled.HR@{5 if key == 'k' else 10}" in run("dvc", "metrics", "diff").stdout
+    assert "evaluation.num_item_sample" in run("dvc", "params", "diff").stdout
+    assert stages_run(run("dvc", "repro").stdout) == ["split", "evaluate"]
+    assert "sasrec.sampled.HR@10" in run("dvc", "metrics", "diff").stdout
 
 
-def kill_once_it_has_a_checkpoint(project: Path) -> None:
-    """Kill `dvc repro`, and the stage that it runs, without a chance to clean up."""
-    command = [str(Path(sys.executable).parent / "dvc"), "repro"]
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    process = subprocess.Popen(command, cwd=project, env={**os.environ, "PATH": path}, start_new_session=True)
-    while not list(project.glob("checkpoints/train_gpu/*[0-9a-f]")):
-        assert process.poll() is None
-        time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGKILL)
+def kill_after_its_first_checkpoint(project: Path, folder: Path, *command: str) -> Path:
+    """Kill a command, and the training that it runs, without a chance to clean up; return the checkpoint."""
+    place = "checkpoints/train_gpu/"
+    process = stopping.start(project, folder, *command, ends_at=place, with_signal=signal.SIGKILL, times=2)
     assert process.wait() == -signal.SIGKILL
+    [checkpoint] = (project / place).glob("*[0-9a-f]")
+    return checkpoint
 
 
-def test_a_killed_training_goes_on_and_ends_with_the_same_lock(project: Path, tmp_path: Path) -> None:
-    set_params(project, train={"num_epochs": 10})
+def test_a_killed_training_goes_on_and_ends_with_the_same_outputs(project: Path, tmp_path: Path) -> None:
+    set_params(project, train={"num_epochs": 3})
     undisturbed = shutil.copytree(project, tmp_path / "undisturbed")
-    runner(undisturbed)("dvc", "repro")
-    kill_once_it_has_a_checkpoint(project)
+    runner(undisturbed)("python", "stages/train_gpu.py")
+    kill_after_its_first_checkpoint(project, tmp_path / "hook", "dvc", "repro")
     done = runner(project)("dvc", "repro")
     assert stages_run(done.stdout) == ["train_gpu", "evaluate"]
     assert "going on after step" in done.stderr
-    assert (project / "dvc.lock").read_text() == (undisturbed / "dvc.lock").read_text()
+    assert_same_outputs("train_gpu", project, undisturbed)
     assert not (project / "checkpoints/train_gpu").exists()
 
 
-def test_stale_and_damaged_checkpoints_are_ignored_with_a_message(project: Path) -> None:
-    set_params(project, train={"num_epochs": 10})
-    kill_once_it_has_a_checkpoint(project)
-    mine = next(project.glob("checkpoints/train_gpu/*[0-9a-f]"))
+def test_stale_and_damaged_checkpoints_are_ignored_with_a_message(project: Path, tmp_path: Path) -> None:
+    set_params(project, train={"num_epochs": 3})
+    train_gpu = ("python", "stages/train_gpu.py")
+    mine = kill_after_its_first_checkpoint(project, tmp_path / "hook", *train_gpu)
     mine.with_name("0" * 32).write_bytes(b"of another run")
     mine.write_bytes(mine.read_bytes()[:-1])
-    done = runner(project)("dvc", "repro")
+    done = runner(project)(*train_gpu)
     assert f"{mine.relative_to(project)}: ignored, it is damaged" in done.stderr
     assert f"{'0' * 32}: ignored, it is of other params, inputs or code" in done.stderr
     assert [path.name for path in mine.parent.iterdir()] == ["0" * 32]  # of another training, which may go on
 
 
-@pytest.mark.parametrize(
-    "caller",
-    [{"OMP_NUM_THREADS": "1", "MKL_CBWR": "AVX2", "ONEDNN_MAX_CPU_ISA": "SSE41"}, {"ATEN_CPU_CAPABILITY": "avx2"}],
-)
-def test_the_callers_environment_changes_no_bit(project: Path, caller: dict[str, str]) -> None:
-    run = runner(project)
-    run(
-        "env",
-        *(f"{name}={value}" for name, value in caller.items()),
-        "dvc",
-        "repro",
-        "--force",
-        "--downstream",
-        "train_gpu",
-    )
-    assert run("git", "status", "--porcelain").stdout == ""
-
-
-def test_one_core_gives_the_bits_of_two(project: Path) -> None:
-    run = runner(project)
-    run("taskset", "-c", "0", "dvc", "repro", "--force", "--downstream", "train_gpu")
-    assert run("git", "status", "--porcelain").stdout == ""
+def test_neither_the_callers_environment_nor_the_number_of_cores_changes_a_bit(project: Path, finished: Path) -> None:
+    instructions = ["MKL_CBWR=AVX2", "ONEDNN_MAX_CPU_ISA=SSE41", "ATEN_CPU_CAPABILITY=avx2"]
+    for stage in ("train_gpu", "evaluate"):
+        remove_outputs(stage, project)
+        command = ["python", f"stages/{stage}.py"]
+        runner(project)("taskset", "-c", "0", "env", "OMP_NUM_THREADS=1", *instructions, *command)
+        assert_same_outputs(stage, project, finished)
 
 
 def test_metrics_show_the_model_beside_its_baselines_and_the_counts(project: Path) -> None:
@@ -206,18 +209,18 @@ def test_a_failing_stage_leaves_no_output(project: Path) -> None:
     assert list((project / "data/split").iterdir()) == []
 
 
-def test_a_misspelt_key_stops_dvc_with_its_name(project: Path) -> None:
+def test_a_misspelt_key_stops_the_stage_with_its_name(project: Path) -> None:
     params = project / "params.yaml"
     params.write_text(params.read_text().replace("  lr:", "  lrate:"))
-    assert "unknown key train.lrate" in runner(project)("dvc", "repro", fails=True).stderr
+    assert "unknown key train.lrate; its keys are loss," in runner(project)("dvc", "repro", fails=True).stderr
 
 
-def dvc_digest(path: Path) -> str:
-    """The MD5 that DVC gives to a file, or to the list of a folder's files."""
+def digest_of(path: Path) -> str:
+    """The digest by which DVC knows a file, or a folder: that of the list of its files' names and digests."""
     if path.is_file():
         return hashlib.md5(path.read_bytes()).hexdigest()
-    files = sorted(file for file in path.iterdir() if file.suffix in (".py", ".jinja"))
-    listed = [{"md5": dvc_digest(file), "relpath": file.name} for file in files]
+    files = sorted(file for file in path.rglob("*") if file.is_file() and "__pycache__" not in file.parts)
+    listed = [{"md5": digest_of(file), "relpath": file.relative_to(path).as_posix()} for file in files]
     return hashlib.md5(json.dumps(listed).encode()).hexdigest() + ".dir"
 
 
@@ -226,10 +229,10 @@ def test_the_committed_lock_is_of_this_code_and_these_params() -> None:
     assert list(lock["stages"]) == STAGES
     for stage in lock["stages"].values():
         recorded = {dep["path"]: dep["md5"] for dep in stage["deps"] if dep["path"].startswith("stages/")}
-        assert recorded == {path: dvc_digest(ROOT / path) for path in recorded}
-        for key, value in stage.get("params", {}).get("params.yaml", {}).items():
-            section, _, name = key.partition(".")
-            assert (params[section][name] if name else params[section]) == value
+        assert recorded == {path: digest_of(ROOT / path) for path in recorded}
+        for name, value in stage["params"]["params.yaml"].items():  # a section, or a key of one
+            section, _, key = name.partition(".")
+            assert value == (params[section][key] if key else params[section])
 
 
 def test_the_data_stages_give_what_the_committed_lock_says(tmp_path: Path) -> None:

@@ -181,9 +181,7 @@ def test_a_folder_in_the_place_of_the_report_is_refused_and_stays(
 
 def test_a_missing_library_ends_it_with_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "vl_convert", None)  # as where it is not installed
-    with pytest.raises(
-        SystemExit, match=r"error: the report needs vl_convert; run `pip install -c constraints\.txt -e"
-    ):
+    with pytest.raises(SystemExit, match=r"error: the report needs vl_convert; run `pip install -c constraints.txt -e"):
         run_main()
 
 
