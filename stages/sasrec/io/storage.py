@@ -44,7 +44,7 @@ class StorageParams(msgspec.Struct, frozen=True):
         Folder | None,
         about(
             "a folder such as `s3://bucket/prefix` for large files: a dump at a URL stays where it is, and reviews and "
-            "interactions are written [to that folder](scaling.md#less-disk); null: everything is written to `data/`"
+            "interactions are written [to that folder](scaling.md#less-disk); null: everything is written to this disk"
         ),
     ]
 
