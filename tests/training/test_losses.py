@@ -3,7 +3,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from conftest import train_params
 from torch import Tensor
 
 from sasrec.training import losses
@@ -24,16 +23,16 @@ def binary(beta: float) -> list[float]:
     ]
 
 
-def own_logits(sampling_rate: float = 0.01) -> OwnLogits:
-    return OwnLogits(torch.tensor(POSITIVE), torch.tensor(NEGATIVE), sampling_rate)
+def own_logits(sampling_rate: float = 0.01, calibration: float = 0.75) -> OwnLogits:
+    return OwnLogits(torch.tensor(POSITIVE), torch.tensor(NEGATIVE), sampling_rate, calibration)
 
 
 def gbce(sampling_rate: float, t: float) -> list[float]:
-    return losses.gbce(own_logits(sampling_rate), train_params(gbce_t=t)).tolist()
+    return losses.gbce(own_logits(sampling_rate, t)).tolist()
 
 
 def test_bce_is_the_papers_formula() -> None:
-    assert losses.bce(own_logits(), train_params()).tolist() == pytest.approx(binary(beta=1))
+    assert losses.bce(own_logits()).tolist() == pytest.approx(binary(beta=1))
 
 
 @pytest.mark.parametrize(("rate", "t"), [(0.01, 0.75), (0.2, 0.5), (0.2, 1.0)])
@@ -57,7 +56,7 @@ def test_sampled_softmax_corrects_each_negative_and_leaves_hits_out() -> None:
     first = math.exp(1.0) / 0.5 + math.exp(0.0) / 2.0
     second = math.exp(3.0) / 0.5 + math.exp(0.1) / 2.0 + math.exp(0.2) / 1.0
     sums = [-math.log(math.exp(p) / (math.exp(p) + rest)) for p, rest in zip(POSITIVE, (first, second), strict=True)]
-    assert losses.sampled_softmax(logits, train_params()).tolist() == pytest.approx(sums)
+    assert losses.sampled_softmax(logits).tolist() == pytest.approx(sums)
 
 
 def random_catalogue(num_positions: int, num_books: int) -> Catalogue:
@@ -68,7 +67,7 @@ def random_catalogue(num_positions: int, num_books: int) -> Catalogue:
 
 
 def softmax(catalogue: Catalogue) -> Tensor:
-    return losses.softmax(catalogue, train_params())
+    return losses.softmax(catalogue)
 
 
 def test_softmax_is_the_negative_log_share_of_the_positive() -> None:
@@ -85,7 +84,7 @@ def test_sampled_softmax_of_every_book_is_softmax() -> None:
     books = torch.arange(1, 8)
     of_positives = (features * items[positives]).sum(-1)
     logits = SharedLogits(of_positives, features @ items[books].T, positives[:, None] == books, torch.zeros(7))
-    torch.testing.assert_close(losses.sampled_softmax(logits, train_params()), softmax(catalogue))
+    torch.testing.assert_close(losses.sampled_softmax(logits), softmax(catalogue))
 
 
 def test_chunks_change_neither_softmax_nor_its_gradient(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ Each function returns the loss of every position, (positions,), not yet averaged
 
 import math
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,9 +13,6 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from sasrec.model import matmul
-
-if TYPE_CHECKING:
-    from sasrec.training.params import TrainParams
 
 POSITIONS_PER_CHUNK = 512  # in `softmax`: 512 x 25,000 books x 4 bytes = 51 MB
 
@@ -26,6 +23,7 @@ class OwnLogits(NamedTuple):
     positives: Tensor  # (positions,)
     negatives: Tensor  # (positions, num_negatives)
     sampling_rate: float  # the fraction of the other books that is drawn: num_negatives / (num_books - 1)
+    calibration: float  # train.gbce_t
 
 
 class SharedLogits(NamedTuple):
@@ -45,7 +43,7 @@ class Catalogue(NamedTuple):
     item_embedding: Tensor  # (num_books + 1, hidden_units): row 0 is padding
 
 
-def bce(logits: OwnLogits, params: "TrainParams") -> Tensor:
+def bce(logits: OwnLogits) -> Tensor:
     """Return binary cross-entropy with sampled negatives (Kang & McAuley 2018, equation 7), (positions,).
 
     The loss is -log sigmoid(positive) - sum of log(1 - sigmoid(negative)) over the position's negatives.
@@ -53,18 +51,18 @@ def bce(logits: OwnLogits, params: "TrainParams") -> Tensor:
     return F.softplus(-logits.positives) + F.softplus(logits.negatives).sum(-1)
 
 
-def gbce(logits: OwnLogits, params: "TrainParams") -> Tensor:
+def gbce(logits: OwnLogits) -> Tensor:
     """Return generalised binary cross-entropy (gSASRec, Petrov & Macdonald 2023, equations 19 and 21), (positions,).
 
-    Few negatives make a model overconfident. Raising sigmoid(positive) to a power beta <= 1 corrects that. `gbce_t` 0
-    makes beta 1 (bce); 1 makes it the sampling rate (calibrated).
+    Few negatives make a model overconfident. Raising sigmoid(positive) to a power beta <= 1 corrects that. Calibration
+    0 makes beta 1 (bce); 1 makes it the sampling rate.
     """
     # This equals the paper's rate * (t * (1 - 1 / rate) + 1 / rate).
-    beta = 1 - params.gbce_t * (1 - logits.sampling_rate)
+    beta = 1 - logits.calibration * (1 - logits.sampling_rate)
     return beta * F.softplus(-logits.positives) + F.softplus(logits.negatives).sum(-1)
 
 
-def sampled_softmax(logits: SharedLogits, params: "TrainParams") -> Tensor:
+def sampled_softmax(logits: SharedLogits) -> Tensor:
     """Return cross-entropy of the positive among itself and the shared negatives, (positions,).
 
     The logQ correction (Bengio & Senecal 2008; Yi et al. 2019) subtracts `log_expected` from each negative's logit, so
@@ -74,7 +72,7 @@ def sampled_softmax(logits: SharedLogits, params: "TrainParams") -> Tensor:
     return F.softplus(corrected.logsumexp(-1) - logits.positives)  # -log(e^p / (e^p + sum of e^n))
 
 
-def softmax(catalogue: Catalogue, params: "TrainParams") -> Tensor:
+def softmax(catalogue: Catalogue) -> Tensor:
     """Return cross-entropy of the positive among all books, (positions,), in bounded memory.
 
     Only the logits of POSITIONS_PER_CHUNK positions exist at a time; the backward pass recomputes them.
@@ -92,7 +90,7 @@ def softmax(catalogue: Catalogue, params: "TrainParams") -> Tensor:
 class Loss(NamedTuple):
     """A row of LOSSES."""
 
-    function: Callable[..., Tensor]  # takes the type that `negatives` names, and the params
+    function: Callable[..., Tensor]  # takes the type that `negatives` names
     negatives: Literal["own", "shared", "catalogue"]  # OwnLogits, SharedLogits or Catalogue
 
 

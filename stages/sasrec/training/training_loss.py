@@ -26,7 +26,6 @@ class TrainingLoss(nn.Module):
     def __init__(self, model: Sasrec, train: TrainingSet, params: TrainParams, world: World = ALONE) -> None:
         super().__init__()
         self.model = model
-        self.params = params
         self.world = world
         self.loss = LOSSES[params.loss]
         logits: Mapping[str, Callable[..., OwnLogits | SharedLogits | Catalogue]] = {
@@ -35,6 +34,7 @@ class TrainingLoss(nn.Module):
             "catalogue": self._catalogue,
         }
         self.logits = logits[self.loss.negatives]
+        self.calibration = params.gbce_t
         self.sampling_rate = min(1.0, params.num_negatives / max(1, train.num_books - 1))
         self.draw_shared: shared_negatives.Draw = (
             shared_negatives.InBatch(params.num_negatives, train, model.item_embedding.weight.device)
@@ -52,7 +52,7 @@ class TrainingLoss(nn.Module):
         random_bytes = RandomBytes(generator, num_rows, rows)
         shared = self.draw_shared(batch.positives, generator) if self.loss.negatives == "shared" else None
         mine = Batch(*(tensor[rows.start : rows.stop] for tensor in batch))  # the rows of this process
-        by_position = self.loss.function(self.logits(mine, random_bytes, shared), self.params)  # (positions,)
+        by_position = self.loss.function(self.logits(mine, random_bytes, shared))  # (positions,)
         return (by_position * (mine.history.flatten() != 0)).sum() * self.world.size / num_positions
 
     def _own(self, batch: Batch, random_bytes: RandomBytes, _shared: None) -> OwnLogits:
@@ -60,7 +60,7 @@ class TrainingLoss(nn.Module):
         features, embedded = self._embed(batch, candidates.flatten(), random_bytes)
         # logits: (positions, 1 + num_negatives)
         logits = (features[:, None] * embedded.view(len(features), *candidates.shape[2:], features.shape[1])).sum(-1)
-        return OwnLogits(logits[:, 0], logits[:, 1:], self.sampling_rate)
+        return OwnLogits(logits[:, 0], logits[:, 1:], self.sampling_rate, self.calibration)
 
     def _shared(
         self, batch: Batch, random_bytes: RandomBytes, shared: shared_negatives.SharedNegatives
