@@ -65,8 +65,7 @@ def history_of(user_id: str) -> list[int]:
     """Return the history of a user; raise a UserError with the reason if the user is unknown."""
     errors.require(INTERACTIONS)
     user = lookup.user_index(user_id, vocabulary.users(USERS), REVIEWS)
-    histories = read_histories()
-    return histories.items[histories.offsets[user] : histories.offsets[user + 1]].tolist()
+    return read_histories()[user].tolist()
 
 
 def write_all(recommender: Recommender, books: vocabulary.Vocabulary, asked: argparse.Namespace) -> None:

@@ -6,8 +6,8 @@ import fsspec
 import msgspec
 import pytest
 from conftest import ROOT, set_params
+from params_page import SECTIONS
 from ruamel.yaml import YAML
-from sections import SECTIONS
 
 from sasrec.core import params
 from sasrec.core.errors import UserError

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from conftest import ROOT, review, set_params, write_dump
-from sections import SECTIONS
+from params_page import SECTIONS
 
 import fetch
 from sasrec.core import errors

@@ -1,10 +1,5 @@
 """The look-up of the pinned packages among the known vulnerabilities, on reports in pip-audit's format."""
 
-import sys
-
-from conftest import ROOT
-
-sys.path.insert(0, str(ROOT / "checks"))
 import audit
 
 

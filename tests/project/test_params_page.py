@@ -1,12 +1,8 @@
 """docs/params.md says what the code says of each param."""
 
-import sys
-
+import params_page
 from conftest import ROOT
 from ruamel.yaml import YAML
-
-sys.path.insert(0, str(ROOT / "checks"))
-import params_page
 
 
 def test_the_page_is_what_the_code_gives() -> None:

@@ -12,11 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import verify
 from conftest import ROOT, runner, set_params
 from safetensors.numpy import save_file
-
-sys.path.insert(0, str(ROOT / "checks"))
-import verify
 
 VERIFY = ["env", f"PYTHONPATH={ROOT / 'stages'}", sys.executable, str(ROOT / "checks/verify.py")]
 

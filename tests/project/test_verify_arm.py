@@ -1,13 +1,9 @@
 """The comparison with an emulated ARM processor, as far as it can be tried without one."""
 
-import sys
-
 import pytest
-from conftest import ROOT
-
-sys.path.insert(0, str(ROOT / "checks"))
 import verify_arm
 import verify_cpus
+from conftest import ROOT
 
 
 def test_a_missing_emulator_is_named_with_the_package_that_has_it(monkeypatch: pytest.MonkeyPatch) -> None:

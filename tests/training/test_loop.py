@@ -61,4 +61,4 @@ def test_the_weights_of_the_epoch_kept_are_written(
 def test_training_stops_after_its_epochs_or_without_a_better_one(
     ndcgs: list[float], patience: int | None, is_over: bool
 ) -> None:
-    assert loop.is_over(after(*ndcgs), train_params(num_epochs=4, patience=patience)) == is_over
+    assert loop.is_over(after(*ndcgs, num_epochs=4, patience=patience)) == is_over

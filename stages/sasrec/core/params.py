@@ -7,7 +7,7 @@ with ruamel.
 import difflib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
@@ -28,7 +28,7 @@ def about(text: str) -> msgspec.Meta:
     return msgspec.Meta(description=text)
 
 
-def one_of(names: Iterable[str]) -> msgspec.Meta:
+def one_of(names: Collection[str]) -> msgspec.Meta:
     """Return the annotation that limits a text field to `names`."""
     pattern = f"^({'|'.join(map(re.escape, names))})$"
     return msgspec.Meta(pattern=pattern, extra={"allowed": f"choose one of {', '.join(names)}"})

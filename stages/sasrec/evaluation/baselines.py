@@ -40,9 +40,7 @@ def item_transitions(train: TrainingSet) -> Scorer:
 
     def score(histories: Sequences) -> Scores:
         def score_users(users: np.ndarray) -> Tensor:
-            ends = histories.offsets[users + 1]
-            starts = histories.offsets[users]
-            scores = [transitions.score(histories.items[a:b]) for a, b in zip(starts, ends, strict=True)]
+            scores = [transitions.score(histories[user]) for user in users]
             return torch.from_numpy(np.stack(scores) + tie_breaker)  # (len(users), num_books + 1) float64
 
         return score_users

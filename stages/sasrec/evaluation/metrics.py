@@ -23,7 +23,7 @@ class Metric(NamedTuple):
     """A row of METRICS."""
 
     of_users: Callable[[np.ndarray, int], np.ndarray]  # takes ranks (users,) from 0, and k; returns values (users,)
-    definition: str  # the clause that follows the metric's name
+    definition: str  # the clause after the metric's name on the model card, which says readers
 
 
 METRICS: Mapping[str, Metric] = {

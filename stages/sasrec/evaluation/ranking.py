@@ -74,8 +74,7 @@ def _rank_batch(held_out: HeldOut, users: np.ndarray, scores: Tensor) -> Tensor:
     true_scores = scores.gather(1, true_books)  # (batch, 1)
     sampled = _outranking(scores.gather(1, negatives), true_scores).sum(1)  # (batch,)
 
-    offsets = held_out.histories.offsets
-    read = [held_out.histories.items[offsets[user] : offsets[user + 1]] for user in users]
+    read = [held_out.histories[user] for user in users]
     rows = np.repeat(np.arange(len(users)), [len(books) for books in read])
     outranks = _outranking(scores, true_scores)  # (batch, num_books + 1)
     outranks[:, 0] = 0

@@ -21,8 +21,7 @@ def examples(recommender: Recommender, held_out: HeldOut, titles: Sequence[str])
     scorer = model_scorer.by_model(recommender.model, padding=recommender.padding)
     ranks = ranking.rank(held_out, scorer).full
     users = np.linspace(0, len(held_out.users) - 1, min(NUM_USERS, len(held_out.users))).astype(int)
-    ends = held_out.histories.offsets
-    histories = [held_out.histories.items[ends[user] : ends[user + 1]].tolist() for user in users]
+    histories = [held_out.histories[user].tolist() for user in users]
     best = recommender.recommend(histories, min(NUM_SHOWN, len(titles))).books
     return [
         {

@@ -15,6 +15,10 @@ class Sequences:
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
+    def __getitem__(self, user: int) -> np.ndarray:
+        """Return the books of a user, (length,) int32."""
+        return self.items[self.offsets[user] : self.offsets[user + 1]]
+
     @property
     def lengths(self) -> np.ndarray:
         """The number of books of each user, (users,) int64."""

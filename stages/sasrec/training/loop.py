@@ -15,7 +15,6 @@ from sasrec.evaluation import metrics, model_scorer, ranking
 from sasrec.runtime.world import ALONE, World
 from sasrec.split.datasets import HeldOut, TrainingSet
 from sasrec.training import checkpoint, cuda_graph, live, sampling
-from sasrec.training.params import TrainParams
 from sasrec.training.step import (
     TrainingState,
     batch_spec,
@@ -103,9 +102,9 @@ def validate(state: TrainingState, validation: HeldOut, world: World = ALONE) ->
         state.best = {name: tensor.cpu().clone() for name, tensor in state.model.state_dict().items()}
 
 
-def is_over(state: TrainingState, params: TrainParams) -> bool:
+def is_over(state: TrainingState) -> bool:
     """Return whether all epochs are done, or `patience` epochs since the best one."""
-    num_epochs = len(state.curve)
+    params, num_epochs = state.params, len(state.curve)
     out_of_patience = params.patience is not None and num_epochs and num_epochs - best_epoch(state) >= params.patience
     return num_epochs == params.num_epochs or bool(out_of_patience)
 
@@ -152,7 +151,7 @@ def train_epochs(
     if world.is_main:
         series = live.start(live_folder)
         live.write(series, state, steps_per_epoch)
-    while not is_over(state, params):
+    while not is_over(state):
         train_epoch(state, take_step, steps_per_epoch, checkpoint_file, world)
         validate(state, validation, world)
         if world.is_main:
