@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 import fsspec
 import msgspec
 import pytest
+import yaml
 from conftest import ROOT, set_params
 from params_page import SECTIONS
 from ruamel.yaml import YAML
@@ -149,10 +150,9 @@ NO_NUMBERS = [True, math.nan, math.inf, 10**30, "10", [10]]
 
 
 def load_with(tmp_path: Path, key: str, value: object) -> msgspec.Struct:
-    """The section of `key` of the committed params, with another value there."""
-    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    """The section of `key` of the committed params, with another value there; PyYAML writes it the fastest."""
     section, name = key.split(".")
-    set_params(tmp_path, **{section: {name: value}})
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump({section: COMMITTED[section] | {name: value}}))
     return params.load(tmp_path / "params.yaml", section, SECTIONS[section])
 
 
