@@ -75,8 +75,8 @@ growth: $(VENV)/installed  ## measure the data stages at 1, 3 and 10 times Goodr
 profile: $(VENV)/installed  ## print the time of each operator of a training step
 	python benchmarks/profile_step.py
 
-faults: $(VENV)/installed  ## kill every stage at many moments, fill its disk, flip bits of its outputs; takes ten minutes
-	FAULTS=$(FAULTS) FLIPS=$(FLIPS) python -m pytest -q -s -o timeout=0 tests/pipeline/test_faults.py tests/pipeline/test_damage.py
+faults: $(VENV)/installed  ## interrupt and kill every script at many moments, fill its disk, flip bits of its outputs; takes twenty minutes
+	FAULTS=$(FAULTS) FLIPS=$(FLIPS) python -m pytest -q -s -o timeout=0 tests/core/test_interrupts.py tests/pipeline/test_faults.py tests/pipeline/test_damage.py
 
 lint: $(VENV)/installed  ## check the style, the types and the order of the wings
 	ruff check . && ruff format --check . && mypy && PYTHONPATH=stages lint-imports
