@@ -291,32 +291,31 @@ def damage_in_place(path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def ran_here(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clone whose stages ran there, so that DVC remembers each file and its cache has links to it; for several tests.
+def linked(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project of which DVC remembers each file, all of them links to its cache, as after a run; for several tests.
 
-    Each mends all that it damages. A copy of the clone would not do: DVC remembers files by their inodes.
+    Each mends all that it damages. A copy of it would not do: DVC remembers files by their inodes.
     """
-    clone = tmp_path_factory.mktemp("healing") / "clone"
-    runner(clone.parent)("git", "clone", "-q", str(finished), str(clone))
-    runner(clone)("dvc", "repro")
-    assert (clone / train_gpu.TRAIN).stat().st_nlink == 2
-    return clone
+    project = shutil.copytree(finished, tmp_path_factory.mktemp("healing") / "project")
+    runner(project)("dvc", "checkout", "--relink")
+    assert (project / train_gpu.TRAIN).stat().st_nlink == 2
+    return project
 
 
 @pytest.mark.parametrize("is_in_cache", [True, False], ids=["also in the cache", "in the workspace alone"])
-def test_what_the_message_advises_mends_damage_that_dvc_does_not_see(ran_here: Path, is_in_cache: bool) -> None:
-    run = runner(ran_here)
+def test_what_the_message_advises_mends_damage_that_dvc_does_not_see(linked: Path, is_in_cache: bool) -> None:
+    run = runner(linked)
     if not is_in_cache:
-        run("dvc", "unprotect", *map(str, (split.INTERACTIONS, train_gpu.TRAIN, evaluate.WEIGHTS)))
+        run("dvc", "unprotect", str(split.INTERACTIONS), str(train_gpu.TRAIN))
         run("dvc", "status")
-    content = {path: (ran_here / path).read_bytes() for path in (split.INTERACTIONS, train_gpu.TRAIN, evaluate.WEIGHTS)}
+    content = {path: (linked / path).read_bytes() for path in (split.INTERACTIONS, train_gpu.TRAIN)}
     for path in content:
-        damage_in_place(ran_here / path)
+        damage_in_place(linked / path)
     assert json.loads(run("dvc", "status", "--json").stdout) == {}
-    (advised,) = re.findall("`(.*?)`", run(sys.executable, "stages/evaluate.py", fails=True).stderr)
-    (recipe,) = re.findall(rf"^{advised.removeprefix('make ')}:.*\n\t(.*)", (ran_here / "Makefile").read_text(), re.M)
+    (advised,) = re.findall("`(.*?)`", run(sys.executable, "stages/split.py", fails=True).stderr)
+    (recipe,) = re.findall(rf"^{advised.removeprefix('make ')}:.*\n\t(.*)", (linked / "Makefile").read_text(), re.M)
     run(*recipe.split())
-    assert {path: (ran_here / path).read_bytes() for path in content} == content
+    assert {path: (linked / path).read_bytes() for path in content} == content
     assert run("git", "status", "--porcelain").stdout == ""
     assert json.loads(run("dvc", "status", "--json").stdout) == {}
 

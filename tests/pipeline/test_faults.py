@@ -1,6 +1,6 @@
 """Stages are killed at random moments, disks fill up and two runs meet: no output is damaged, and `dvc repro` goes on.
 
-FAULTS is the number of moments for each stage and signal: `make faults` takes many.
+FAULTS is the number of moments for each stage and signal: `make faults` takes many, and the tests one or two a stage.
 """
 
 import contextlib
@@ -22,6 +22,7 @@ from conftest import ROOT, runner
 from ruamel.yaml import YAML
 
 FAULTS = int(os.environ.get("FAULTS", "1"))
+QUICK = ["parse_gzip", "filter_reindex", "split"]  # which the tests kill, and end by SIGTERM; they only kill the others
 STAGE_SECONDS = 2.5  # about what the longest one takes
 REPRO_SECONDS = 12
 EARLIER = b"what an earlier run wrote"
@@ -92,7 +93,7 @@ def writes(project: Path, process: subprocess.Popen[str]) -> bool:
 def wait_until_it_writes(project: Path, process: subprocess.Popen[str]) -> None:
     with contextlib.suppress(OSError):  # the process has ended
         while process.poll() is None and not writes(project, process):
-            time.sleep(0.0005)
+            time.sleep(0.001)
 
 
 def assert_tidy(project: Path, process: subprocess.Popen[str], message: str) -> None:
@@ -107,7 +108,7 @@ def assert_tidy(project: Path, process: subprocess.Popen[str], message: str) -> 
 def test_a_killed_stage_leaves_each_output_whole_or_as_it_was(project: Path, finished: Path, tally: Tally) -> None:
     rng = random.Random(0)
     for stage in reversed(STAGES):  # a stage needs what the ones before it wrote
-        for number in range(2 * FAULTS):
+        for number in range(2 * FAULTS if FAULTS > 1 or stage in QUICK else 1):
             earlier = rng.choice([None, EARLIER])
             put_earlier(project, stage, earlier)
             with start(project, stage) as process:
@@ -124,8 +125,9 @@ def test_a_killed_stage_leaves_each_output_whole_or_as_it_was(project: Path, fin
                 assert not half_written(project)
             tally.examine(project, finished, [stage], earlier)
     assert tally.damaged == []
-    runner(project)("dvc", "repro", "--no-run-cache")
-    assert (project / "dvc.lock").read_text() == (finished / "dvc.lock").read_text()
+    if FAULTS > 1:  # else the killed `dvc repro` below shows it
+        runner(project)("dvc", "repro", "--no-run-cache")
+        assert (project / "dvc.lock").read_text() == (finished / "dvc.lock").read_text()
 
 
 def start_repro(project: Path) -> subprocess.Popen[bytes]:
@@ -172,11 +174,14 @@ def mend_torn_files(project: Path) -> list[str]:
 
 def test_a_lock_cut_off_anywhere_is_named_and_put_right_from_git(project: Path, finished: Path) -> None:
     lock = (project / "dvc.lock").read_bytes()
-    cut_in_a_path = lock.rindex(b"path: ") + len(b"path: ")
+    in_a_path = lock.rindex(b"path: ") + len(b"path: ")
+    between_entries = lock.rindex(b"- path: ", 0, in_a_path - len(b"- path: "))
+    expected = {in_a_path: ["git restore dvc.lock"], between_entries: []}
     rng = random.Random(2)
-    for length in [cut_in_a_path, *(rng.randrange(len(lock)) for _ in range(max(1, FAULTS // 2)))]:
+    for length in [*expected, *(rng.randrange(len(lock)) for _ in range(FAULTS // 2))]:
         (project / "dvc.lock").write_bytes(lock[:length])
-        assert mend_torn_files(project) or length != cut_in_a_path
+        mended = mend_torn_files(project)
+        assert mended == expected.get(length, mended)
         runner(project)("dvc", "repro")
         assert_as_undisturbed(project, finished)
 
