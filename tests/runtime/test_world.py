@@ -68,28 +68,28 @@ def test_the_mean_of_all_shares_is_the_loss_and_the_gradient_of_the_batch(object
         torch.testing.assert_close(torch.stack(parts).mean(0), whole, rtol=1e-4, atol=1e-7)
 
 
-def curves_of(count: int) -> dict[str, list[float]]:
-    """What as many processes as that print, whose products are those of oneDNN."""
+def curves_of_two(*start: str) -> dict[str, list[float]]:
+    """What two processes print, whose products are those of oneDNN."""
     paths = os.pathsep.join([str(ROOT / "stages"), str(ROOT / "tests")])
     environment = os.environ | reproducibility.PORTABLE | {"PYTHONPATH": paths}
-    command = [sys.executable, ROOT / "tests/curves.py", str(count)]
+    command = [*start, str(ROOT / "tests/curves.py"), "2"]
     return json.loads(subprocess.run(command, env=environment, check=True, capture_output=True).stdout)
 
 
 @pytest.fixture(scope="module")
-def curves_of_two() -> dict[str, list[float]]:
-    return curves_of(2)
+def of_two() -> dict[str, list[float]]:
+    return curves_of_two(sys.executable)
 
 
 @pytest.mark.parametrize("objective", curves.CURVES)
-def test_two_processes_have_the_losses_of_one_step_by_step(curves_of_two: dict, objective: str) -> None:
+def test_two_processes_have_the_losses_of_one_step_by_step(of_two: dict, objective: str) -> None:
     alone = curves.curve(objective)
     assert len(set(alone)) == curves.NUM_STEPS
-    assert curves_of_two[objective] == pytest.approx(alone, rel=1e-5)
+    assert of_two[objective] == pytest.approx(alone, rel=1e-5)
 
 
-def test_two_runs_of_two_processes_have_the_same_bits(curves_of_two: dict) -> None:
-    assert curves_of(2) == curves_of_two
+def test_two_runs_of_two_processes_have_the_same_bits_whoever_starts_them(of_two: dict) -> None:
+    assert curves_of_two(*TORCHRUN) == of_two
 
 
 def test_the_ranks_of_all_shares_add_up_to_those_of_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,17 +111,6 @@ TRAIN_GPU = (sys.executable, "stages/train_gpu.py")
 def losses(project: Path) -> list[float]:
     with (project / "plots/loss.csv").open() as file:
         return [float(row["loss"]) for row in csv.DictReader(file)]
-
-
-def test_the_stage_trains_and_ranks_the_same_with_two_processes(project: Path) -> None:
-    run = runner(project)
-    alone = losses(project)
-    set_params(project, train={"processes": 2})
-    run(*TRAIN_GPU)
-    weights = (project / "models/sasrec.safetensors").read_bytes()
-    assert losses(project) == pytest.approx(alone, rel=1e-5)
-    run(*TORCHRUN, "stages/train_gpu.py")
-    assert (project / "models/sasrec.safetensors").read_bytes() == weights
 
 
 def test_the_evaluation_is_the_same_with_two_processes(project: Path) -> None:
@@ -170,19 +159,14 @@ def others_of(first: subprocess.Popen[str]) -> list[psutil.Process]:
     return psutil.Process(first.pid).children()
 
 
-@pytest.fixture
-def start_training(project: Path, start: Callable) -> Callable[[], subprocess.Popen[str]]:
-    """Starts a training, and returns it once there is a checkpoint."""
-
-    def start_training() -> subprocess.Popen[str]:
-        before = time.time()
-        command = start(*TRAIN_GPU, cwd=project)
-        while not any(path.stat().st_mtime > before for path in project.glob("checkpoints/train_gpu/*[0-9a-f]")):
-            assert command.poll() is None
-            time.sleep(0.02)
-        return command
-
-    return start_training
+def start_training(project: Path, start: Callable) -> subprocess.Popen[str]:
+    """Start a training, and return it once there is a new checkpoint."""
+    before = time.time()
+    command = start(*TRAIN_GPU, cwd=project)
+    while not any(path.stat().st_mtime > before for path in project.glob("checkpoints/train_gpu/*[0-9a-f]")):
+        assert command.poll() is None
+        time.sleep(0.02)
+    return command
 
 
 def losses_of_one(project: Path) -> list[float]:
@@ -194,47 +178,50 @@ def losses_of_one(project: Path) -> list[float]:
     return losses(project)
 
 
-def test_a_killed_process_ends_all_and_any_number_goes_on_from_the_checkpoint(
-    project: Path, start_training: Callable
+def test_ctrl_c_ends_every_process_and_another_number_goes_on_to_the_losses_of_one(
+    project: Path, start: Callable
 ) -> None:
     set_params(project, train={"num_epochs": 15})
     alone = losses_of_one(project)
 
-    one = start_training()
-    one.send_signal(signal.SIGKILL)
-    assert end_of(one) == (-signal.SIGKILL, [])
-
     set_params(project, train={"processes": 2})
-    two = start_training()
-    (other,) = others_of(two)
-    other.send_signal(signal.SIGKILL)
-    status, (first_line, last_line) = end_of(two)
-    assert status == 1
-    assert "going on after step" in first_line
-    assert last_line == f"error: process 2 of 2 was ended by SIGKILL; {launch.RESUME}"
+    two = start_training(project, start)
+    others = others_of(two)
+    two.send_signal(signal.SIGINT)
+    assert end_of(two) == (1, [f"error: interrupted; {launch.RESUME}"])
+    psutil.wait_procs(others)  # until each has ended
 
     set_params(project, train={"processes": 1})
+    one = start_training(project, start)
+    one.send_signal(signal.SIGKILL)
+    status, (line,) = end_of(one)
+    assert status == -signal.SIGKILL
+    assert "going on after step" in line
+
+    set_params(project, train={"processes": 2})
     assert "going on after step" in runner(project)(*TRAIN_GPU).stderr
     assert losses(project) == pytest.approx(alone, rel=1e-4)
 
 
-def test_ctrl_c_ends_every_process_of_a_training(project: Path, start_training: Callable) -> None:
-    set_params(project, train={"num_epochs": 100, "processes": 2})
-    first = start_training()
-    others = others_of(first)
-    first.send_signal(signal.SIGINT)
-    assert end_of(first) == (1, [f"error: interrupted; {launch.RESUME}"])
-    psutil.wait_procs(others)  # until each has ended
+def start_connected(start: Callable) -> tuple[subprocess.Popen[str], psutil.Process]:
+    """Two processes that are connected: the first one, and the other, which it started."""
+    first = start(*WORKER, "2", **STAGES)
+    assert first.stdout.readline() == "connected\n"
+    [other] = others_of(first)
+    return first, other
+
+
+def test_a_killed_process_ends_the_first_one_which_names_it(start: Callable) -> None:
+    first, other = start_connected(start)
+    other.send_signal(signal.SIGKILL)
+    assert end_of(first) == (1, [f"error: process 2 of 2 was ended by SIGKILL; {launch.RESUME}"])
 
 
 def test_no_process_outlives_a_first_one_that_is_killed(start: Callable) -> None:
-    first = start(*WORKER, "2", **STAGES)
-    assert first.stdout.readline() == "connected\n"
-    others = others_of(first)
-    assert len(others) == 1
+    first, other = start_connected(start)
     first.send_signal(signal.SIGKILL)
     assert end_of(first) == (-signal.SIGKILL, [])
-    psutil.wait_procs(others)  # until each has ended
+    psutil.wait_procs([other])  # until it has ended
 
 
 def test_what_params_hold_wrong_is_said_once(project: Path) -> None:
