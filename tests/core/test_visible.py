@@ -161,7 +161,7 @@ def with_titles(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> lis
     return ["stages/recommend.py", "--history", f"{first},ü", "--titles", titles, "-k", "2"]
 
 
-@pytest.mark.parametrize("terminal", ["ascii", "cp1253", "C"])
+@pytest.mark.parametrize("terminal", ["cp1253", "C"])
 def test_titles_and_unknown_ids_are_shown_on_any_terminal(
     finished: Path, with_titles: list[object], terminal: str
 ) -> None:

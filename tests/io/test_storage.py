@@ -93,24 +93,23 @@ def objects(prefix: str) -> dict[str, bytes]:
 
 
 def run_stages(folder: Path, *stages: str, fails: bool = False) -> subprocess.CompletedProcess[str]:
-    """Run the stages, of which the last one may have to fail."""
-    *before, last = stages
-    for stage in before:
-        runner(folder)(sys.executable, f"stages/{stage}.py")
-    return runner(folder)(sys.executable, f"stages/{last}.py", fails=fails)
+    """Run the stages in one process, of which the last one may have to fail."""
+    mains = ", ".join(f"{stage}.main" for stage in stages)
+    code = f"import {', '.join(stages)}; from sasrec.core import errors; [errors.run(main) for main in ({mains},)]"
+    return runner(folder)("env", "PYTHONPATH=stages", sys.executable, "-c", code, fails=fails)
 
 
 def test_large_files_lie_in_the_bucket_with_the_bytes_that_they_have_here(
     finished: Path, stays_elsewhere: Path
 ) -> None:
-    runner(stays_elsewhere)("dvc", "repro", "--no-run-cache")
+    runner(stays_elsewhere)("dvc", "repro", "--no-run-cache", "split")
     pointed = [json.loads((stays_elsewhere / name).read_text())["url"] for name in TABLES]
     tables = objects("tables")
     assert [f"s3://books/{name}" for name in tables] == sorted(pointed)
     assert sorted(tables.values()) == sorted((finished / name).read_bytes() for name in TABLES)
     raw = json.loads((stays_elsewhere / "data/raw/reviews.json.gz").read_text())
     assert raw["url"] == "s3://books/dumps/all.json.gz"
-    for name in ("data/split/train.safetensors", "models/sasrec.safetensors", "metrics/eval.json"):
+    for name in ("data/split/train.safetensors", "data/split/evaluation.safetensors", "metrics/data.json"):
         assert (stays_elsewhere / name).read_bytes() == (finished / name).read_bytes()
 
 
