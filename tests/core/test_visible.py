@@ -184,12 +184,6 @@ def test_an_evaluation_ends_on_an_ascii_terminal(project: Path) -> None:
     assert done.stdout.count(rb"\xb1") == 16
 
 
-def test_a_report_ends_on_an_ascii_terminal(project: Path) -> None:
-    done = run_on("ascii", project, "stages/report.py", "--output", "ü.html")
-    assert done.returncode == 0
-    assert "±" in (project / "ü.html").read_text("utf-8")
-
-
 @pytest.mark.parametrize(("terminal", "shown"), [("utf-8", "日本".encode()), ("C", rb"\u65e5\u672c")])
 def test_help_and_errors_show_params_of_any_script_on_any_terminal(project: Path, terminal: str, shown: bytes) -> None:
     set_params(project, fetch={"source": "file", "file": "日本.json.gz"})

@@ -135,13 +135,13 @@ def test_an_experiment_elsewhere_finds_the_same_digests_of_the_folders(
 ) -> None:
     monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
     run = runner(copied)
-    run("dvc", "exp", "run", "--temp", "--name", "temporary", "-S", "evaluation.k=5")
-    run("dvc", "exp", "run", "--queue", "--name", "queued", "-S", "evaluation.k=7")
+    run("dvc", "exp", "run", "--temp", "--name", "temporary", "-S", "evaluation.num_item_sample=50", "split")
+    run("dvc", "exp", "run", "--queue", "--name", "queued", "-S", "evaluation.num_item_sample=70", "split")
     run("dvc", "queue", "start")
     while not has_ended(copied / ".dvc/tmp/exps/celery/dvc-exp-worker-1.json"):
         time.sleep(0.2)
-    for name, k in (("temporary", 5), ("queued", 7)):
+    for name, number in (("temporary", 50), ("queued", 70)):
         (ref,) = run("git", "for-each-ref", "--format=%(refname)", f"refs/exps/*/*/{name}").stdout.split()
         lock = run("git", "show", f"{ref}:dvc.lock").stdout
-        assert f"k: {k}\n" in lock  # so evaluate ran there
+        assert f"num_item_sample: {number}\n" in lock  # so split ran there
         assert folders_in(lock) == folders_in((copied / "dvc.lock").read_text())

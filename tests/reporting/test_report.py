@@ -28,14 +28,18 @@ BACKWARDS = "\u2069\u202etxt.\u05d0\x9b"  # ends what isolates it, and turns the
 
 @pytest.fixture(scope="module")
 def page(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The report of the small run; each book has a title that would be a script, and turn text round."""
+    """The report of the small run, on an ASCII terminal; each title would be a script, and turn text round."""
     folder = tmp_path_factory.mktemp("report")
     ids = pq.ParquetFile(finished / report.BOOKS).read()["book_id"].to_pylist()
     rows = "".join(f"{id_},{HOSTILE} {BACKWARDS} {id_},A. Author\n" for id_ in ids)
     (folder / "titles.csv").write_text("book_id,title,authors\n" + rows)
-    options = ["--titles", str(folder / "titles.csv"), "--output", str(folder / "report.html")]
-    runner(finished)(sys.executable, "stages/report.py", *options)
-    return folder / "report.html"
+    options = ["--titles", str(folder / "titles.csv"), "--output", str(folder / "ü.html")]
+    runner(finished)("env", "PYTHONIOENCODING=ascii", sys.executable, "stages/report.py", *options)
+    return folder / "ü.html"
+
+
+def test_it_ends_on_a_terminal_that_lacks_its_letters(page: Path) -> None:
+    assert "±" in page.read_text("utf-8")
 
 
 def text_of(page: Path) -> str:
