@@ -5,9 +5,13 @@ from sasrec.core import interrupts
 if __name__ == "__main__":
     interrupts.end_at_once()  # where Ctrl-C or SIGTERM comes during the imports
 
+import sys
 from pathlib import Path
 
-from sasrec.core import cli, errors, params
+import numpy as np
+import pyarrow as pa
+
+from sasrec.core import cli, errors, params, visible
 from sasrec.io import files, parquet
 from sasrec.split import datasets, load, protocols
 from sasrec.split.params import EvaluationParams, SplitParams
@@ -22,6 +26,7 @@ TRAIN = Path("data/split/train.safetensors")
 VALIDATION = Path("data/split/validation.safetensors")
 EVALUATION = Path("data/split/evaluation.safetensors")
 METRICS = Path("metrics/data.json")
+NUM_NAMED = 3  # users named in a note
 
 
 def count(split: protocols.Split) -> dict[str, float]:
@@ -36,7 +41,17 @@ def count(split: protocols.Split) -> dict[str, float]:
         "mean_ratings_per_user": rows[INTERACTIONS] / rows[USERS],
         "train_users": len(split.train.histories),
         "eval_users": len(split.evaluation.users),
+        "eval_users_left_out": len(split.left_out),
     }
+
+
+def note_left_out(users: np.ndarray) -> None:
+    """Name on standard error the users whom nothing evaluates, because they left too few books unread."""
+    if len(users):
+        ids = parquet.read(USERS, pa.schema([("user_id", pa.string())]))["user_id"].take(users[:NUM_NAMED]).to_pylist()
+        named = ", ".join(ids) + (f" and {len(users) - NUM_NAMED} more" if len(users) > NUM_NAMED else "")
+        note = "users not evaluated, because they left fewer than evaluation.num_item_sample books unread: "
+        print(visible.text(note + named), file=sys.stderr)
 
 
 def main() -> None:
@@ -45,6 +60,7 @@ def main() -> None:
     evaluation_params = params.load(PARAMS, "evaluation", EvaluationParams)
     errors.require(REVIEWS, REJECTED, USERS, BOOKS, INTERACTIONS)
     split = protocols.split(*load.read(INTERACTIONS, USERS, BOOKS), split_params, evaluation_params)
+    note_left_out(split.left_out)
     counts = count(split)
     files.make_folders(TRAIN, METRICS)
     with (

@@ -3,6 +3,7 @@
 import contextlib
 import gzip
 import io
+import json
 import os
 import shutil
 import subprocess
@@ -141,7 +142,10 @@ def test_a_memory_limit_that_the_engine_cannot_keep(folder: Path, limit: str, me
 @pytest.mark.parametrize(
     ("evaluation", "message"),
     [
-        ({"num_user_sample": 7}, "evaluation.num_user_sample is 7, but only 6 users can be evaluated"),
+        (
+            {"num_user_sample": 7, "num_item_sample": 10},
+            "evaluation.num_user_sample is 7, but only 6 users can be evaluated",
+        ),
         ({"num_user_sample": 2, "num_item_sample": 31}, "evaluation.num_item_sample is 31"),
     ],
 )
@@ -151,6 +155,21 @@ def test_samples_larger_than_the_data(folder: Path, evaluation: dict[str, object
     parse_gzip.main()
     filter_reindex.main()
     assert_refused(folder, split, message)
+
+
+def test_a_user_who_read_every_book_is_named_and_counted_and_the_others_are_evaluated(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    readers = [
+        review(f"u{user}", f"2015-01-{day:02}", f"b{7 * user + day}") for user in range(6) for day in range(1, 13)
+    ]
+    everything = [review("greedy", "2015-02-01", book) for book in sorted({each["book_id"] for each in readers})]
+    write_dump(folder / RAW, [*readers, *everything])
+    set_params(folder, evaluation={"num_user_sample": 2, "num_item_sample": 10})
+    for stage in (parse_gzip, filter_reindex, split):
+        stage.main()
+    assert "they left fewer than evaluation.num_item_sample books unread: greedy\n" in capsys.readouterr().err
+    assert json.loads((folder / "metrics/data.json").read_text())["eval_users_left_out"] == 1
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
 import datetime
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -155,13 +156,33 @@ def test_another_number_of_negatives_changes_neither_training_nor_validation() -
         ({"users": 61}, "evaluation.num_user_sample is 61, but only 60 users can be evaluated"),
         ({"users": 60}, "evaluation.num_user_sample is 60, which leaves no training user"),
         ({"users": None}, "evaluation.num_user_sample is null, which split.protocol holdout_users cannot take"),
-        ({"items": 299}, r"evaluation.num_item_sample is 299, but user \d+ left only \d+ of 300 books unread"),
+        ({"items": 299}, r"evaluation.num_item_sample is 299, but no user left more than \d+ of 300 books unread"),
         ({"protocol": "leave_one_out", "users": 61}, "only 60 users can be evaluated"),
     ],
 )
 def test_a_sample_that_the_data_cannot_give_is_named(arguments: dict[str, object], message: str) -> None:
     with pytest.raises(UserError, match=message):
         split(made_up_users(), **arguments)
+
+
+@pytest.mark.parametrize("protocol", ["holdout_users", "leave_one_out", "temporal"])
+@pytest.mark.parametrize("num_unread", [0, 2])
+def test_a_user_who_read_nearly_every_book_is_left_out_and_changes_nobodys_negatives(
+    protocol: str, num_unread: int
+) -> None:
+    given = sequences(*as_lists(made_up_users()), range(1 + num_unread, NUM_BOOKS + 1))
+    cutoff = datetime.date(1970, 1, 11) if protocol == "temporal" else None
+    parts = split(given, protocol, users=20 if protocol == "holdout_users" else None, cutoff=cutoff)
+    assert parts.left_out.tolist() == [60]
+    assert 60 not in {*parts.evaluation.users.tolist(), *parts.validation.users.tolist()}
+    assert parts.validation.negatives.shape[1] == 100
+
+
+def test_a_catalogue_of_fewer_books_than_negatives_validates_with_those_that_most_users_left_unread() -> None:
+    given = sequences(*([a, b, c] for a, b, c in itertools.permutations(range(1, 9), 3)))
+    params = SplitParams("holdout_users", None, 0, 15), EvaluationParams(20, 5, k=5, padding=True)
+    parts = protocols.split(given, np.zeros(len(given.items)), 8, *params)
+    assert parts.validation.negatives.shape[1] == 5
 
 
 def test_what_is_saved_is_loaded(tmp_path: Path) -> None:

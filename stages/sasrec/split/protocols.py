@@ -23,6 +23,7 @@ class Split:
     train: TrainingSet
     validation: HeldOut
     evaluation: HeldOut
+    left_out: np.ndarray  # user_idx of the users who left too few books unread to be evaluated
 
 
 @dataclass(frozen=True)
@@ -31,9 +32,10 @@ class Candidates:
 
     histories: Sequences  # of every user
     days: np.ndarray  # (total,) int32: the day each of histories.items was read, counted from 1970-01-01
-    cutoff: datetime.date | None
+    can_evaluate: np.ndarray  # (all users,) bool: enough unread books for the evaluation's negatives
+    can_validate: np.ndarray  # (all users,) bool: enough unread books for the validation's negatives
+    params: SplitParams
     num_evaluation: int | None  # None: every eligible user
-    num_validation: int  # at most
     evaluation_rng: np.random.Generator
     validation_rng: np.random.Generator
 
@@ -55,20 +57,21 @@ def split(
     """Return the split that `params.protocol` makes; `days` (total,) says when each of histories.items was read.
 
     Raises:
-        UserError: there are too few users, or a user has fewer unread books than `evaluation.num_item_sample`.
+        UserError: too few users can be evaluated, or none can validate.
 
     """
     # One random stream for each draw, so that resizing one sample does not change the others.
     streams = [np.random.default_rng([params.seed, stream]) for stream in range(4)]
     evaluation_rng, validation_rng, evaluation_negatives_rng, validation_negatives_rng = streams
-    num_users, num_item_sample = evaluation_params.num_user_sample, evaluation_params.num_item_sample
-    candidates = Candidates(
-        histories, days, params.cutoff, num_users, params.num_validation_users, evaluation_rng, validation_rng
-    )
-    roles = PROTOCOLS[params.protocol](candidates)
-
+    num_item_sample = evaluation_params.num_item_sample
     unread = negatives.unread_books(histories, num_books)
-    num_negatives = min(NUM_VALIDATION_NEGATIVES, int(unread.counts[roles.validation].min()))
+    # At least half of the users can validate: no single user decides for all how many negatives there are.
+    num_negatives = min(NUM_VALIDATION_NEGATIVES, int(np.median(unread.counts)))
+    can_evaluate, can_validate = unread.counts >= num_item_sample, unread.counts >= max(1, num_negatives)
+    _require_unread(unread, can_evaluate, can_validate, num_item_sample)
+    samples = evaluation_params.num_user_sample, evaluation_rng, validation_rng
+    candidates = Candidates(histories, days, can_evaluate, can_validate, params, *samples)
+    roles = PROTOCOLS[params.protocol](candidates)
     hidden, hidden_at_last = roles.hidden_from_training, roles.hidden_from_evaluation
     train, train_days = (
         without_last(Sequences(values, histories.offsets), roles.training, hidden[roles.training])
@@ -78,6 +81,7 @@ def split(
         TrainingSet(train, train_days.items.astype(np.int32), len(histories), num_books),
         _held_out(histories, roles.validation, hidden, unread, num_negatives, validation_negatives_rng),
         _held_out(histories, roles.evaluation, hidden_at_last, unread, num_item_sample, evaluation_negatives_rng),
+        np.flatnonzero(~can_evaluate),
     )
 
 
@@ -92,15 +96,17 @@ def holdout_users(candidates: Candidates) -> Roles:
             "number of users to hold out"
         )
     lengths = candidates.histories.lengths
-    evaluation = _sample(np.flatnonzero(lengths >= 2), candidates.num_evaluation, candidates.evaluation_rng)
+    evaluable = np.flatnonzero(candidates.can_evaluate & (lengths >= 2))
+    evaluation = _sample(evaluable, candidates.num_evaluation, candidates.evaluation_rng)
     training = np.setdiff1d(np.arange(len(lengths)), evaluation)
-    eligible = training[lengths[training] >= 3]  # without the held-back book, a pair must remain to train on
+    # Without the held-back book, a pair must remain to train on.
+    eligible = training[candidates.can_validate[training] & (lengths[training] >= 3)]
     if len(eligible) == 0:
         raise UserError(
             f"params.yaml: evaluation.num_user_sample is {candidates.num_evaluation}, which leaves no training user "
             f"with 3 books among {len(lengths)} users; lower it"
         )
-    validation = _sample(eligible, min(candidates.num_validation, len(eligible)), candidates.validation_rng)
+    validation = _sample_validation(eligible, candidates)
     hidden = np.zeros(len(lengths), dtype=np.int64)
     hidden[validation] = 1
     return Roles(training, validation, evaluation, hidden, np.ones_like(hidden))
@@ -112,15 +118,17 @@ def leave_one_out(candidates: Candidates) -> Roles:
     The last book is the true one; the book before it validates.
     """
     lengths = candidates.histories.lengths
-    eligible = np.flatnonzero(lengths >= 3)  # as in the authors' code, shorter histories only train
-    if len(eligible) == 0:
+    is_long = lengths >= 3  # as in the authors' code, shorter histories only train
+    evaluable = np.flatnonzero(candidates.can_evaluate & is_long)
+    eligible = np.flatnonzero(candidates.can_validate & is_long)
+    if len(evaluable) == 0 or len(eligible) == 0:
         raise UserError(
             "params.yaml: split.protocol is leave_one_out, but no user has the 3 books that it needs; choose "
             "holdout_users, or take more data"
         )
-    evaluation = _sample(eligible, candidates.num_evaluation, candidates.evaluation_rng)
-    validation = _sample(eligible, min(candidates.num_validation, len(eligible)), candidates.validation_rng)
-    hidden = np.where(lengths >= 3, 2, 0)
+    evaluation = _sample(evaluable, candidates.num_evaluation, candidates.evaluation_rng)
+    validation = _sample_validation(eligible, candidates)
+    hidden = np.where(is_long, 2, 0)
     return Roles(np.arange(len(lengths)), validation, evaluation, hidden, np.ones_like(hidden))
 
 
@@ -129,19 +137,20 @@ def temporal(candidates: Candidates) -> Roles:
 
     For a sample of users, the last book up to the cutoff is held back for validation.
     """
-    histories, days, cutoff = candidates.histories, candidates.days, candidates.cutoff
+    histories, days, cutoff = candidates.histories, candidates.days, candidates.params.cutoff
     last_day = np.quantile(days, 0.9, method="inverted_cdf") if cutoff is None else (cutoff - EPOCH).days
     num_after = np.add.reduceat(days > last_day, histories.offsets[:-1], dtype=np.int64)
     num_before = histories.lengths - num_after
-    eligible = np.flatnonzero((num_before >= 1) & (num_after >= 1))
-    can_validate = np.flatnonzero(num_before >= 3)  # without the held-back book, a pair must remain to train on
-    if len(eligible) == 0 or len(can_validate) == 0:
+    evaluable = np.flatnonzero(candidates.can_evaluate & (num_before >= 1) & (num_after >= 1))
+    # Without the held-back book, a pair must remain to train on.
+    eligible = np.flatnonzero(candidates.can_validate & (num_before >= 3))
+    if len(evaluable) == 0 or len(eligible) == 0:
         raise UserError(
             f"params.yaml: split.cutoff is {_date(last_day)}, but the ratings are from {_date(days.min())} to "
             f"{_date(days.max())}; give a day that has users with books on both sides, or null"
         )
-    evaluation = _sample(eligible, candidates.num_evaluation, candidates.evaluation_rng)
-    validation = _sample(can_validate, min(candidates.num_validation, len(can_validate)), candidates.validation_rng)
+    evaluation = _sample(evaluable, candidates.num_evaluation, candidates.evaluation_rng)
+    validation = _sample_validation(eligible, candidates)
     hidden = num_after.copy()
     hidden[validation] += 1
     return Roles(np.arange(len(histories)), validation, evaluation, hidden, num_after)
@@ -155,6 +164,19 @@ PROTOCOLS: Mapping[str, Callable[[Candidates], Roles]] = {
 """The protocols by their names in split.protocol."""
 
 
+def _require_unread(
+    unread: negatives.UnreadBooks, can_evaluate: np.ndarray, can_validate: np.ndarray, num_item_sample: int
+) -> None:
+    """Raise UserError where no user left enough books unread."""
+    if not can_evaluate.any():
+        raise UserError(
+            f"params.yaml: evaluation.num_item_sample is {num_item_sample}, but no user left more than "
+            f"{unread.counts.max()} of {unread.num_books} books unread; lower it"
+        )
+    if not can_validate.any():
+        raise UserError("the users read every book, so that none is left to rank against; take more data")
+
+
 def _date(day: int) -> datetime.date:
     return EPOCH + datetime.timedelta(int(day))
 
@@ -165,9 +187,14 @@ def _sample(users: np.ndarray, number: int | None, rng: np.random.Generator) -> 
     if number > len(users):
         raise UserError(
             f"params.yaml: evaluation.num_user_sample is {number}, but only {len(users)} users can be evaluated; "
-            "lower it, or lower filter_reindex.min_ratings"
+            "lower it, or evaluation.num_item_sample, or filter_reindex.min_ratings"
         )
     return np.sort(rng.choice(users, size=number, replace=False))
+
+
+def _sample_validation(users: np.ndarray, candidates: Candidates) -> np.ndarray:
+    """Return the users who validate: as many as the params say, or all where there are fewer."""
+    return _sample(users, min(candidates.params.num_validation_users, len(users)), candidates.validation_rng)
 
 
 def _held_out(
@@ -178,13 +205,7 @@ def _held_out(
     num_negatives: int,
     rng: np.random.Generator,
 ) -> HeldOut:
-    """Return the task of ranking each user's first hidden book; raise UserError for too few unread books."""
-    few = np.flatnonzero(unread.counts[users] < num_negatives)
-    if len(few):
-        raise UserError(
-            f"params.yaml: evaluation.num_item_sample is {num_negatives}, but user {users[few[0]]} left only "
-            f"{unread.counts[users[few[0]]]} of {unread.num_books} books unread; lower it"
-        )
+    """Return the task of ranking each user's first hidden book."""
     true_books = histories.items[histories.offsets[users + 1] - num_hidden[users]]
     inputs = without_last(histories, users, num_hidden[users])
     drawn = negatives.draw_distinct(unread, users, num_negatives, rng)
