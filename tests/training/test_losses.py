@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from sasrec.training import losses
-from sasrec.training.losses import Catalogue, OwnLogits, SharedLogits
+from sasrec.training.losses import Catalogue, OwnLogits, Shared
 
 POSITIVE, NEGATIVE = [0.5, -2.0], [[1.0, 0.0, -1.0], [3.0, 0.1, 0.2]]
 
@@ -49,14 +49,27 @@ def test_gbce_of_all_books_is_bce() -> None:
     assert gbce(1.0, t=1) == pytest.approx(binary(beta=1))
 
 
+def shared(logits: list[list[float]], hits: list[int], hit_offsets: list[float], offsets: list[float]) -> Shared:
+    """Features and embeddings whose products are `logits`."""
+    own = torch.tensor(hits), torch.tensor(hit_offsets)
+    return Shared(torch.tensor(POSITIVE), torch.tensor(logits), torch.eye(len(offsets)), torch.tensor(offsets), *own)
+
+
 def test_sampled_softmax_corrects_each_negative_and_leaves_hits_out() -> None:
-    is_hit = torch.tensor([[False, False, True], [False, False, False]])
-    expected = torch.tensor([0.5, 2.0, 1.0])  # how often each negative was to be drawn
-    logits = SharedLogits(torch.tensor(POSITIVE), torch.tensor(NEGATIVE), is_hit, expected.log())
+    expected = [0.5, 2.0, 1.0]  # how often each negative was to be drawn
+    given = shared(NEGATIVE, hits=[2, 0], hit_offsets=[-1e9, 0.0], offsets=[-math.log(each) for each in expected])
     first = math.exp(1.0) / 0.5 + math.exp(0.0) / 2.0
     second = math.exp(3.0) / 0.5 + math.exp(0.1) / 2.0 + math.exp(0.2) / 1.0
     sums = [-math.log(math.exp(p) / (math.exp(p) + rest)) for p, rest in zip(POSITIVE, (first, second), strict=True)]
-    assert losses.sampled_softmax(logits).tolist() == pytest.approx(sums)
+    assert losses.sampled_softmax(given).tolist() == pytest.approx(sums)
+
+
+def test_sampled_softmax_of_one_negative_that_is_a_hit_is_0_and_has_no_gradient() -> None:
+    given = shared([[3.0], [4.0]], hits=[0, 0], hit_offsets=[-1e9, -1e9], offsets=[0.0])
+    given.features.requires_grad_()
+    loss = losses.sampled_softmax(given)
+    assert loss.tolist() == [0.0, 0.0]
+    assert torch.autograd.grad(loss.sum(), given.features)[0].abs().max() == 0
 
 
 def random_catalogue(num_positions: int, num_books: int) -> Catalogue:
@@ -78,13 +91,27 @@ def test_softmax_is_the_negative_log_share_of_the_positive() -> None:
     assert softmax(catalogue).tolist() == pytest.approx(expected, rel=1e-5)
 
 
+def every_book(catalogue: Catalogue) -> Shared:
+    """All books as shared negatives."""
+    features, positives, items = catalogue
+    of_positives = (features * items[positives]).sum(-1)
+    hit_offsets = torch.full((len(positives),), -1e9)
+    return Shared(of_positives, features, items[1:], torch.zeros(len(items) - 1), positives - 1, hit_offsets)
+
+
 def test_sampled_softmax_of_every_book_is_softmax() -> None:
     catalogue = random_catalogue(num_positions=5, num_books=7)
-    features, positives, items = catalogue
-    books = torch.arange(1, 8)
-    of_positives = (features * items[positives]).sum(-1)
-    logits = SharedLogits(of_positives, features @ items[books].T, positives[:, None] == books, torch.zeros(7))
-    torch.testing.assert_close(losses.sampled_softmax(logits), softmax(catalogue))
+    torch.testing.assert_close(losses.sampled_softmax(every_book(catalogue)), softmax(catalogue))
+
+
+def test_the_gradient_of_sampled_softmax_of_every_book_is_that_of_softmax() -> None:
+    features, positives, items = random_catalogue(num_positions=5, num_books=7)
+    leaves = features.requires_grad_(), items.requires_grad_()
+    catalogue = Catalogue(features, positives, items)
+    weights = torch.arange(1.0, 6.0)  # a position may count more than another
+    found = torch.autograd.grad((losses.sampled_softmax(every_book(catalogue)) * weights).sum(), leaves)
+    expected = torch.autograd.grad((softmax(catalogue) * weights).sum(), leaves)
+    torch.testing.assert_close(found, expected)
 
 
 def test_chunks_change_neither_softmax_nor_its_gradient(monkeypatch: pytest.MonkeyPatch) -> None:

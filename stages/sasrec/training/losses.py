@@ -3,12 +3,12 @@
 Each function returns the loss of every position, (positions,), not yet averaged.
 """
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
@@ -26,13 +26,15 @@ class OwnLogits(NamedTuple):
     calibration: float  # train.gbce_t
 
 
-class SharedLogits(NamedTuple):
-    """The logits of each position's positive, and of negatives that all positions share."""
+class Shared(NamedTuple):
+    """The positive's logit and the features of each position, and negatives that all positions share."""
 
     positives: Tensor  # (positions,)
-    negatives: Tensor  # (positions, num_negatives)
-    is_hit: Tensor  # (positions, num_negatives) bool: the negative is the positive or no book, so must not count
-    log_expected: Tensor  # (num_negatives,): the log of each negative's expected number of draws
+    features: Tensor  # (positions, hidden_units)
+    negatives: Tensor  # (num_negatives, hidden_units): their embeddings
+    offsets: Tensor  # (num_negatives,): added to each position's logit of a negative
+    hits: Tensor  # (positions,) int64: the one negative that may be the positive
+    hit_offsets: Tensor  # (positions,): added to that negative's logit; far below 0 if it is the positive
 
 
 class Catalogue(NamedTuple):
@@ -62,14 +64,41 @@ def gbce(logits: OwnLogits) -> Tensor:
     return beta * F.softplus(-logits.positives) + F.softplus(logits.negatives).sum(-1)
 
 
-def sampled_softmax(logits: SharedLogits) -> Tensor:
+def sampled_softmax(shared: Shared) -> Tensor:
     """Return cross-entropy of the positive among itself and the shared negatives, (positions,).
 
-    The logQ correction (Bengio & Senecal 2008; Yi et al. 2019) subtracts `log_expected` from each negative's logit, so
-    that books drawn often are not penalised for it.
+    The offsets are the logQ correction (Bengio & Senecal 2008; Yi et al. 2019): they subtract the log of a negative's
+    expected number of draws, so that books drawn often are not penalised for it.
     """
-    corrected = (logits.negatives - logits.log_expected).masked_fill(logits.is_hit, -math.inf)
-    return F.softplus(corrected.logsumexp(-1) - logits.positives)  # -log(e^p / (e^p + sum of e^n))
+    positives, *others = shared
+    log_sum: Tensor = _LogSumExp.apply(*others)
+    return F.softplus(log_sum - positives)  # -log(e^p / (e^p + sum of e^n))
+
+
+class _LogSumExp(torch.autograd.Function):
+    """The logarithm of the sum of the negatives' exponentials, (positions,).
+
+    PyTorch's operators would compute each exponential again for the gradient, and pass the matrix four times more.
+    """
+
+    @staticmethod
+    def forward(
+        context: matmul.Context, features: Tensor, negatives: Tensor, offsets: Tensor, hits: Tensor, hit_offsets: Tensor
+    ) -> Tensor:
+        logits = matmul.linear(features, negatives, offsets).float()  # (positions, num_negatives)
+        logits.scatter_add_(1, hits[:, None], hit_offsets[:, None])
+        shares = logits.softmax(-1)  # (positions, num_negatives)
+        context.save_for_backward(features, negatives, shares)
+        return logits.amax(-1) - shares.amax(-1).log()  # the largest share is exp(the largest logit) / the sum
+
+    @staticmethod
+    @once_differentiable
+    def backward(context: matmul.Context, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        features, negatives, shares = context.saved_tensors
+        gradient = gradient[:, None]
+        of_features = matmul.linear(shares, negatives.T) * gradient  # (positions, hidden_units)
+        of_negatives = matmul.linear((features * gradient).T, shares.T).T  # (num_negatives, hidden_units)
+        return of_features, of_negatives, None, None, None
 
 
 def softmax(catalogue: Catalogue) -> Tensor:
@@ -91,7 +120,7 @@ class Loss(NamedTuple):
     """A row of LOSSES."""
 
     function: Callable[..., Tensor]  # takes the type that `negatives` names
-    negatives: Literal["own", "shared", "catalogue"]  # OwnLogits, SharedLogits or Catalogue
+    negatives: Literal["own", "shared", "catalogue"]  # OwnLogits, Shared or Catalogue
 
 
 LOSSES: Mapping[str, Loss] = {

@@ -31,15 +31,15 @@ def of_training(
     return {
         "sasrec.max_len": rows * max_len**2 * squares * float_bytes,
         "sasrec.hidden_units": 3 * weight_bytes + rows * max_len * width * vectors * float_bytes,
-        "train.num_negatives": _negative_bytes(params, rows * max_len, width, float_bytes),
+        "train.num_negatives": _negative_bytes(params, rows * max_len, width, num_books, float_bytes),
     }
 
 
-def _negative_bytes(params: TrainParams, num_positions: int, width: int, float_bytes: int) -> int:
+def _negative_bytes(params: TrainParams, num_positions: int, width: int, num_books: int, float_bytes: int) -> int:
     """Return the bytes of the negatives' logits, or of their embeddings if each position has its own."""
     kind = losses.LOSSES[params.loss].negatives
     if kind == "catalogue":
         return 0
     if kind == "shared":
-        return num_positions * params.num_negatives * float_bytes
+        return num_positions * min(params.num_negatives, num_books) * float_bytes
     return num_positions * params.num_negatives * width * FLOAT_BYTES  # autocast leaves their embeddings in float32

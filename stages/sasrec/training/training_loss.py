@@ -5,13 +5,12 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
-from sasrec.model import matmul
 from sasrec.model.dropout import RandomBytes
 from sasrec.model.sasrec import Sasrec
 from sasrec.runtime.world import ALONE, World
 from sasrec.split.datasets import TrainingSet
 from sasrec.training import shared_negatives
-from sasrec.training.losses import LOSSES, Catalogue, OwnLogits, SharedLogits
+from sasrec.training.losses import LOSSES, Catalogue, OwnLogits, Shared
 from sasrec.training.params import TrainParams
 from sasrec.training.sampling import Batch
 
@@ -28,7 +27,7 @@ class TrainingLoss(nn.Module):
         self.model = model
         self.world = world
         self.loss = LOSSES[params.loss]
-        logits: Mapping[str, Callable[..., OwnLogits | SharedLogits | Catalogue]] = {
+        logits: Mapping[str, Callable[..., OwnLogits | Shared | Catalogue]] = {
             "own": self._own,
             "shared": self._shared,
             "catalogue": self._catalogue,
@@ -62,19 +61,12 @@ class TrainingLoss(nn.Module):
         logits = (features[:, None] * embedded.view(len(features), *candidates.shape[2:], features.shape[1])).sum(-1)
         return OwnLogits(logits[:, 0], logits[:, 1:], self.sampling_rate, self.calibration)
 
-    def _shared(
-        self, batch: Batch, random_bytes: RandomBytes, shared: shared_negatives.SharedNegatives
-    ) -> SharedLogits:
+    def _shared(self, batch: Batch, random_bytes: RandomBytes, shared: shared_negatives.SharedNegatives) -> Shared:
         positives = batch.positives.flatten()  # (positions,)
         features, embedded = self._embed(batch, torch.cat([positives, shared.books]), random_bytes)
         embedded_positives, embedded_negatives = embedded.split([len(positives), len(shared.books)])
-        is_hit = (positives[:, None] == shared.books) | (shared.books == 0)  # (positions, num_negatives)
-        return SharedLogits(
-            (features * embedded_positives).sum(-1),  # (positions,)
-            matmul.linear(features, embedded_negatives),  # (positions, num_negatives)
-            is_hit,
-            shared.log_expected,
-        )
+        logits = (features * embedded_positives).sum(-1)  # (positions,)
+        return Shared(logits, features, embedded_negatives, shared.offsets, *shared.find(positives))
 
     def _catalogue(self, batch: Batch, random_bytes: RandomBytes, _shared: None) -> Catalogue:
         items = self.model.item_embedding(batch.history)  # (rows, length, hidden_units)
