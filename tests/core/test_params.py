@@ -123,6 +123,7 @@ REFUSED: dict[str, list[object]] = {
     "sasrec.dropout_rate": [-0.1, 1, None],
     "sasrec.norm_first": ["true", 0, None],
     "sasrec.init_std": [0, -0.02, None],
+    "sasrec.init": ["svd", None],
     "train.loss": ["bpr", None],
     "train.num_negatives": [0, -1, 1.5, None],
     "train.negatives": ["popular", None],

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated, Literal, cast
 
 import msgspec
 import torch
@@ -34,8 +34,12 @@ class SasrecParams(msgspec.Struct, frozen=True):
     init_std: Annotated[
         float,
         msgspec.Meta(gt=0, le=100),
-        about("standard deviation of the initial embeddings; the notebook's, 1, is too large"),
+        about("standard deviation of the embeddings that are drawn; the notebook's, 1, is too large"),
     ]
+    init: Annotated[
+        Literal["normal", "counts"],
+        about("the initial item embeddings: `normal`: drawn · `counts`: from which books training users read close by"),
+    ] = "normal"
 
     def __post_init__(self) -> None:
         if self.hidden_units % self.num_heads:

@@ -12,6 +12,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from sasrec.core.errors import UserError
 from sasrec.model.sasrec import Sasrec, SasrecParams, build_model
 from sasrec.split.datasets import TrainingSet
+from sasrec.training import counts
 from sasrec.training.losses import LOSSES
 from sasrec.training.params import TrainParams
 from sasrec.training.sampling import Batch, BatchSpec
@@ -34,7 +35,11 @@ class TrainingState:
 def start(train: TrainingSet, params: TrainParams, sasrec_params: SasrecParams, device: torch.device) -> TrainingState:
     """Return the state before the first step; `params.seed` determines all of it."""
     # Draw the weights on the CPU, so that they are the same on every device.
-    model = build_model(sasrec_params, train.num_books, torch.Generator().manual_seed(params.seed)).to(device)
+    weights_generator = torch.Generator().manual_seed(params.seed)
+    model = build_model(sasrec_params, train.num_books, weights_generator)
+    if sasrec_params.init == "counts":
+        counts.start(model.item_embedding.weight.detach(), train.histories, weights_generator)
+    model = model.to(device)
     is_cuda = device.type == "cuda"
     optimizer = torch.optim.AdamW(
         model.parameters(),

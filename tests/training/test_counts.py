@@ -1,0 +1,128 @@
+import math
+from itertools import combinations
+
+import numpy as np
+import pytest
+import torch
+from conftest import sequences
+
+from sasrec.split.sequences import Sequences
+from sasrec.training import counts
+
+NUM_BOOKS = 40
+
+
+def histories(seed: int = 0) -> Sequences:
+    """Users who read on from book to book, so that neighbours in number are read together."""
+    rng = np.random.default_rng(seed)
+    return sequences(*(((start + rng.integers(0, 3, 25).cumsum()) % NUM_BOOKS + 1).tolist() for start in range(60)))
+
+
+def dense(matrix: counts.Sparse) -> np.ndarray:
+    found = np.zeros((NUM_BOOKS + 1, NUM_BOOKS + 1))
+    found[matrix.rows, matrix.columns] = matrix.values
+    return found
+
+
+def counted_by_loops(given: Sequences) -> np.ndarray:
+    found = np.zeros((NUM_BOOKS + 1, NUM_BOOKS + 1))
+    for user in range(len(given)):
+        for (i, a), (j, b) in combinations(enumerate(given[user].tolist()), 2):
+            if j - i <= 10:
+                found[a, b] += 1 / (j - i)
+                found[b, a] += 1 / (j - i)
+    return found
+
+
+def test_a_pair_counts_one_over_its_distance_up_to_ten_positions() -> None:
+    given = histories()
+    assert dense(counts.count_pairs(given, NUM_BOOKS)) / counts.UNIT == pytest.approx(counted_by_loops(given))
+
+
+def test_counting_in_pieces_gives_the_same_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = counts.count_pairs(histories(), NUM_BOOKS)
+    monkeypatch.setattr(counts, "PAIRS_AT_ONCE", 500)
+    for found, expected in zip(counts.count_pairs(histories(), NUM_BOOKS), whole, strict=True):
+        assert torch.equal(found, expected)
+
+
+def test_the_information_is_the_positive_logarithm_of_what_a_context_adds() -> None:
+    given = histories()
+    together = counted_by_loops(given)
+    share, smoothed = together.sum(1) / together.sum(), together.sum(1) ** 0.75
+    with np.errstate(divide="ignore", invalid="ignore"):
+        expected = np.log(together / together.sum() / share[:, None] / (smoothed / smoothed.sum()))
+    found = counts.positive_information(counts.count_pairs(given, NUM_BOOKS))
+    assert dense(found) == pytest.approx(np.where(together > 0, np.maximum(expected, 0), 0), abs=1e-5)
+
+
+def test_the_factors_lose_at_most_one_hundredth_more_than_a_dense_svd() -> None:
+    matrix = counts.positive_information(counts.count_pairs(histories(), NUM_BOOKS))
+    left, singular = counts.factorise(matrix, 12, torch.Generator().manual_seed(0))
+    whole = dense(matrix)
+    u, s, _ = np.linalg.svd(whole)
+    lost = np.linalg.norm(whole - left.numpy() @ (left.numpy().T @ whole))
+    assert lost <= 1.01 * np.linalg.norm(whole - u[:, :12] @ (u[:, :12].T @ whole))
+    assert singular.tolist() == pytest.approx(s[:12].tolist(), rel=0.01)
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 30])
+def test_jacobi_finds_the_eigenvalues_and_vectors_of_lapack(size: int) -> None:
+    factor = np.random.default_rng(size).normal(size=(size, size))
+    values, vectors = counts.eigen(factor @ factor.T)
+    assert values == pytest.approx(np.linalg.eigvalsh(factor @ factor.T)[::-1])
+    assert vectors @ np.diag(values) @ vectors.T == pytest.approx(factor @ factor.T)
+
+
+def test_a_basis_is_orthonormal_and_leaves_a_repeated_direction_out() -> None:
+    columns = torch.randn(50, 3, generator=torch.Generator().manual_seed(0))
+    basis = counts.orthonormal(torch.cat([columns, columns[:, :1]], 1))
+    gram = (basis.T @ basis).numpy()
+    assert gram == pytest.approx(np.diag([1, 1, 1, 0]), abs=1e-5)
+
+
+def started(given: Sequences, num_books: int = NUM_BOOKS, width: int = 8) -> tuple[torch.Tensor, torch.Tensor]:
+    """The embedding before and after the start."""
+    before = torch.full((num_books + 1, width), 0.5)
+    before[0] = 0
+    after = before.clone()
+    counts.start(after, given, torch.Generator().manual_seed(0))
+    return before, after
+
+
+def test_books_read_close_by_are_more_alike_than_others() -> None:
+    embedded = torch.nn.functional.normalize(started(histories())[1][1:], dim=1)
+    alike = embedded @ embedded.T
+    assert alike.diagonal(1).mean() > 0.5
+    assert alike.diagonal(NUM_BOOKS // 2).mean() < 0.1
+
+
+def test_the_start_has_its_standard_deviation() -> None:
+    root = started(histories())[1][1:].square().mean().sqrt().item()
+    assert math.isclose(root, counts.STD, rel_tol=1e-4)
+
+
+def test_a_book_without_a_pair_and_padding_keep_their_rows() -> None:
+    before, after = started(sequences([1, 2, 3, 1], [5]), num_books=6)
+    for row in (0, 4, 5, 6):
+        assert torch.equal(after[row], before[row])
+    assert not torch.equal(after[1], before[1])
+
+
+def test_without_any_pair_nothing_changes() -> None:
+    before, after = started(sequences([1], [2]))
+    assert torch.equal(after, before)
+
+
+def test_columns_beyond_the_number_of_books_keep_their_values() -> None:
+    before, after = started(sequences([1, 2, 3, 1, 2]), num_books=3, width=8)
+    assert torch.equal(after[:, 3:], before[:, 3:])
+
+
+def test_the_number_of_threads_changes_no_bit() -> None:
+    found = []
+    for number in (1, 2, 3):
+        torch.set_num_threads(number)
+        found.append(started(histories())[1])
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[0], found[2])
