@@ -28,19 +28,25 @@ goodreads: $(VENV)/installed  ## run on the real dump (620 MB), as an experiment
 	dvc exp run -S fetch.source=goodreads
 
 notebook: $(VENV)/installed  ## run with the course notebook's params, as close to it as its code gets
-	dvc exp run $(SOURCE) -S sasrec.init_std=1.0 -S filter_reindex.same_day_order=book_idx -S evaluation.padding=false -S train.keep=last
+	dvc exp run $(SOURCE) -S sasrec.init_std=1.0 -S filter_reindex.same_day_order=book_idx -S evaluation.padding=false -S train.keep=last -S sasrec.dropout_rate=0.5 -S sasrec.init=normal -S train.loss=bce -S train.num_negatives=1 -S train.lr=0.001 -S train.warmup_steps=0 -S train.schedule=constant
 
 default: $(VENV)/installed  ## run with params.yaml as it is, as an experiment
 	dvc exp run $(SOURCE)
 
 best: $(VENV)/installed  ## run with the most accurate params that we found
-	dvc exp run $(SOURCE) -S train.loss=softmax -S train.window=random -S sasrec.dropout_rate=0.2 -S train.lr=0.002 -S train.schedule=cosine -S train.warmup_steps=100 -S train.num_epochs=60
+	dvc exp run $(SOURCE) -S sasrec.max_len=100 -S sasrec.hidden_units=64 -S sasrec.num_heads=2 -S sasrec.dropout_rate=0.4 -S train.num_negatives=4096 -S train.window=random -S train.lr=0.002 -S train.warmup_steps=100 -S train.num_epochs=50
 
 published: $(VENV)/installed  ## run with the SASRec paper's protocol, for its own data sets
-	dvc exp run $(SOURCE) -S filter_reindex.min_ratings=1 -S split.protocol=leave_one_out -S split.num_validation_users=5000 -S evaluation.num_user_sample=null -S sasrec.norm_first=true -S train.loss=gbce -S train.num_negatives=32 -S sasrec.dropout_rate=0.6 -S train.weight_decay=0.1 -S train.lr=0.002 -S train.schedule=cosine -S train.warmup_steps=200 -S train.num_epochs=70
+	dvc exp run $(SOURCE) -S filter_reindex.min_ratings=1 -S split.protocol=leave_one_out -S split.num_validation_users=5000 -S evaluation.num_user_sample=null -S sasrec.norm_first=true -S sasrec.dropout_rate=0.5 -S train.num_negatives=4096 -S train.negatives=in_batch -S train.weight_decay=0.1 -S train.lr=0.002 -S train.warmup_steps=200 -S train.num_epochs=20
+
+published-full: $(VENV)/installed  ## the same for few items and long histories, such as MovieLens'
+	dvc exp run $(SOURCE) -S filter_reindex.min_ratings=1 -S split.protocol=leave_one_out -S split.num_validation_users=5000 -S evaluation.num_user_sample=null -S sasrec.norm_first=true -S sasrec.max_len=200 -S sasrec.hidden_units=128 -S sasrec.num_heads=2 -S sasrec.dropout_rate=0.4 -S train.num_negatives=4096 -S train.window=random -S train.lr=0.002 -S train.warmup_steps=100 -S train.num_epochs=40
 
 presets: $(VENV)/installed  ## compare the presets and the steps between them on DATA, with three seeds each; takes an hour
 	python benchmarks/presets.py $(DATA) $(PRESETS)
+
+frontier: $(VENV)/installed  ## draw accuracy against seconds of training for some presets on DATA; takes twenty minutes
+	python benchmarks/frontier.py $(DATA)
 
 export: $(VENV)/installed  ## write models/sasrec.onnx, if onnxruntime gives PyTorch's scores for the held-out users
 	python stages/export.py

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import functools
 import importlib
 import io
 import json
@@ -33,6 +34,15 @@ TRAIN = Path("data/split/train.safetensors")
 EVALUATION = Path("data/split/evaluation.safetensors")
 WARM_UP_STEPS, STEPS = 10, 60
 NUM_EPOCHS = 10  # as in the notebook and in params.yaml
+PAPER: dict[str, dict[str, Any]] = {  # the SASRec paper's training, which the reference does as well
+    "sasrec": {"dropout_rate": 0.5, "init": "normal"},
+    "train": {"loss": "bce", "num_negatives": 1, "lr": 0.001, "warmup_steps": 0, "schedule": "constant"},
+}
+LOSSES: dict[str, dict[str, Any]] = {  # measured in turns with that of PAPER
+    "gbce": {"loss": "gbce", "num_negatives": 32},
+    "sampled_softmax": {"loss": "sampled_softmax", "num_negatives": 1024},
+    "softmax": {"loss": "softmax", "num_negatives": 1},
+}
 
 Measured = dict[str, float]
 
@@ -118,14 +128,17 @@ def split_files() -> Measured:
     return measured
 
 
-def params() -> "tuple[SasrecParams, TrainParams]":
-    """Return the sections sasrec and train of params.yaml, which are the notebook's settings."""
-    from sasrec.core.params import load
+def params(**loss: object) -> "tuple[SasrecParams, TrainParams]":
+    """Return the sections sasrec and train of params.yaml with the changes of PAPER, and with another `loss`."""
+    import msgspec
+
+    from sasrec.core.params import read
     from sasrec.model.sasrec import SasrecParams
     from sasrec.training.params import TrainParams
 
-    path = Path("params.yaml")
-    return load(path, "sasrec", SasrecParams), load(path, "train", TrainParams)
+    document = read(Path("params.yaml"))
+    sasrec, train = ({**document[section], **PAPER[section]} for section in ("sasrec", "train"))
+    return msgspec.convert(sasrec, SasrecParams), msgspec.convert(train | loss, TrainParams)
 
 
 def short_histories() -> "TrainingSet":
@@ -182,6 +195,27 @@ def step(histories: str, device_name: str = "cpu") -> Measured:
     limit = count_flops(run_all) / 10 / peak_flops()
     sampling_seconds = statistics.median(draws[-STEPS:])
     return {"seconds": seconds, "limit_seconds": limit, "sampling_share": sampling_seconds / seconds}
+
+
+def step_of(loss: str) -> Measured:
+    """Run steps of `loss` and of the paper's loss in turns; return the median seconds of each, the paper's as limit."""
+    from sasrec.runtime import device
+    from sasrec.training import loop, step
+
+    train = training_set("long")
+    times: dict[str, list[float]] = {"seconds": [], "limit_seconds": []}
+    steps = {}
+    for name, changes in (("seconds", LOSSES[loss]), ("limit_seconds", {})):
+        sasrec, train_params = params(**changes)
+        where = device.use("cpu", train_params.num_threads)
+        steps[name] = loop.step_function(step.start(train, train_params, sasrec, where), train)
+    for number in range(WARM_UP_STEPS + STEPS):
+        for name, take_step in steps.items():
+            start = time.perf_counter()
+            take_step()
+            if number >= WARM_UP_STEPS:
+                times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(found) for name, found in times.items()}
 
 
 def median_seconds(
@@ -333,7 +367,8 @@ def repro(mode: str) -> Measured:
         run("git", "clone", "-q", str(ROOT), str(clone))
         document = YAML().load(clone / "params.yaml")
         document["fetch"].update(source="file", file=str(dump))
-        document["train"].update(reproducibility=mode)
+        document["sasrec"].update(PAPER["sasrec"])
+        document["train"].update(PAPER["train"], reproducibility=mode)
         YAML().dump(document, clone / "params.yaml")
         cold = run("dvc", "repro", folder=clone)
         idle = run("dvc", "repro", folder=clone)
@@ -364,6 +399,7 @@ WORK: dict[str, Callable[[], Measured]] = {
     "step_short": lambda: step("short"),
     "step_short_plain": lambda: step_plain("short"),
     "step_cuda": lambda: step("long", "cuda"),
+    **{f"step_{loss}": functools.partial(step_of, loss) for loss in LOSSES},
     "evaluate": evaluate,
     "evaluate_plain": evaluate_plain,
     "repro_portable": lambda: repro("portable"),

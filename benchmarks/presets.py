@@ -21,22 +21,36 @@ from sasrec.reporting import metrics_table, overrides
 from sasrec.reporting.metrics_table import Metrics
 
 RESULTS = Path(__file__).parent / "results"
-SCORERS = ("sasrec", *BASELINES)
+SCORERS = ("sasrec", "hybrid", *BASELINES)
+
+PAPER = [
+    "sasrec.dropout_rate=0.5",
+    "sasrec.init=normal",
+    "train.loss=bce",
+    "train.num_negatives=1",
+    "train.lr=0.001",
+    "train.warmup_steps=0",
+    "train.schedule=constant",
+]
+"""The SASRec paper's training."""
 
 NOTEBOOK = [
     "sasrec.init_std=1.0",
     "filter_reindex.same_day_order=book_idx",
     "evaluation.padding=false",
     "train.keep=last",
+    *PAPER,
 ]
 BEST = [
-    "train.loss=softmax",
+    "sasrec.max_len=100",
+    "sasrec.hidden_units=64",
+    "sasrec.num_heads=2",
+    "sasrec.dropout_rate=0.4",
+    "train.num_negatives=4096",
     "train.window=random",
-    "sasrec.dropout_rate=0.2",
     "train.lr=0.002",
-    "train.schedule=cosine",
     "train.warmup_steps=100",
-    "train.num_epochs=60",
+    "train.num_epochs=50",
 ]
 PUBLISHED = [
     "filter_reindex.min_ratings=1",
@@ -44,28 +58,40 @@ PUBLISHED = [
     "split.num_validation_users=5000",
     "evaluation.num_user_sample=null",
     "sasrec.norm_first=true",
-    "train.loss=gbce",
-    "train.num_negatives=32",
-    "sasrec.dropout_rate=0.6",
+    "sasrec.dropout_rate=0.5",
+    "train.num_negatives=4096",
+    "train.negatives=in_batch",
     "train.weight_decay=0.1",
     "train.lr=0.002",
-    "train.schedule=cosine",
     "train.warmup_steps=200",
-    "train.num_epochs=70",
+    "train.num_epochs=20",
+]
+PUBLISHED_FULL = [
+    *PUBLISHED[:4],
+    "sasrec.norm_first=true",
+    "sasrec.max_len=200",
+    "sasrec.hidden_units=128",
+    "sasrec.num_heads=2",
+    "sasrec.dropout_rate=0.4",
+    "train.num_negatives=4096",
+    "train.window=random",
+    "train.lr=0.002",
+    "train.warmup_steps=100",
+    "train.num_epochs=40",
 ]
 PRESETS = {
     "notebook": NOTEBOOK,
     "notebook-but-init_std": NOTEBOOK[1:],
     "notebook-but-init_std-order": NOTEBOOK[2:],
+    "paper": PAPER,
+    "default-without-counts": ["sasrec.init=normal"],
     "default": [],
-    "default-softmax": BEST[:1],
-    "default-softmax-window-dropout": BEST[:3],
     "best": BEST,
 }
-"""The `-S` changes of params.yaml for the three presets, and for the steps from one to the next."""
+"""The `-S` changes of params.yaml for the presets, and for the steps from one to the next."""
 
-ALL = PRESETS | {"published": PUBLISHED}
-"""All presets, with the SASRec paper's protocol, for its own data sets."""
+ALL = PRESETS | {"published": PUBLISHED, "published-full": PUBLISHED_FULL}
+"""All presets; the last two have the SASRec paper's protocol: for its own data sets, and for few items."""
 
 
 def command(changes: Sequence[str]) -> list[str]:
@@ -111,8 +137,11 @@ def as_markdown(results: dict[str, dict[str, Any]]) -> str:
     last = list(tables.values())[-1]
     columns = [column.removeprefix("sampled ") for column in last.columns]
     rows = [["preset", *columns, "steps"], ["---"] * (len(columns) + 2)]
-    rows += [[name, *table.rows["sasrec"], str(results[name]["steps"])] for name, table in tables.items()]
-    rows += [[metrics_table.label(scorer, {}), *cells, ""] for scorer, cells in last.rows.items() if scorer != "sasrec"]
+    for name, table in tables.items():
+        steps, weight = results[name]["steps"], results[name]["hybrid_weights"]
+        rows.append([name, *table.rows["sasrec"], str(steps)])
+        rows.append([f"{name}, hybrid", *table.rows["hybrid"], f"weight {', '.join(f'{each:g}' for each in weight)}"])
+    rows += [[metrics_table.label(name, {}), *last.rows[name], ""] for name in BASELINES]
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
@@ -138,9 +167,10 @@ def main() -> None:
             "changes": changes,
             "steps": runs[0]["steps"],
             "kept_epochs": [each["kept_epoch"] for each in runs],
-            "validation": [each["validation"] for each in runs],
+            "validation": [each["kept_validation"] for each in runs],
+            "hybrid_weights": [each["hybrid_weight"] for each in runs],
             "metrics": average(runs),
-            "sasrec_by_seed": [each["sasrec"] for each in runs],
+            "by_seed": [{scorer: each[scorer] for scorer in SCORERS[:2]} for each in runs],
         }
     print(as_markdown(results))
     content = {"data": arguments.data.name, "seeds": arguments.seeds, "presets": results}

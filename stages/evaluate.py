@@ -17,9 +17,10 @@ import numpy as np
 from tqdm import tqdm
 
 from sasrec.core import cli, errors, params
+from sasrec.evaluation import hybrid, model_scorer, ranking
 from sasrec.evaluation import memory as ranking_memory
-from sasrec.evaluation import model_scorer, ranking
 from sasrec.evaluation.baselines import BASELINES
+from sasrec.evaluation.transitions import Transitions
 from sasrec.io import files
 from sasrec.model.sasrec import load_config, load_model
 from sasrec.reporting import breakdown, metrics_table, model_card
@@ -73,7 +74,9 @@ def main() -> None:
     needed = ranking_memory.of_ranking(config.sasrec, held_out.histories, config.num_books, where)
     memory.require("evaluation", needed, where)
     model = load_model(WEIGHTS, config).to(where)
-    scorers = {"sasrec": model_scorer.by_model(model, world, padding=evaluation_params.padding)}
+    by_model = model_scorer.by_model(model, world, padding=evaluation_params.padding)
+    transitions = Transitions(train.histories, train.num_books)
+    scorers = {"sasrec": by_model, "hybrid": hybrid.by_both(by_model, transitions, config.hybrid_weight)}
     scorers |= {name: baseline(train) for name, baseline in BASELINES.items()}
     progress = tqdm(scorers.items(), desc="evaluate", unit=" rankings", disable=None if world.is_main else True)
     files.make_folders(METRICS, RANKS, CARD)

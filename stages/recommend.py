@@ -26,6 +26,7 @@ from sasrec.training.params import TrainParams
 
 PARAMS = Path("params.yaml")
 MODELS = Path("models")
+TRAIN = Path("data/split/train.safetensors")
 REVIEWS = Path("data/interim/reviews.parquet")
 USERS = Path("data/processed/users.parquet")
 BOOKS = Path("data/processed/books.parquet")
@@ -38,7 +39,7 @@ def answer(asked: argparse.Namespace) -> None:
     evaluation_params = params.load(PARAMS, "evaluation", EvaluationParams)
     train_params = params.load(PARAMS, "train", TrainParams)
     errors.require(USERS, BOOKS)
-    recommender = Recommender.load(MODELS, padding=evaluation_params.padding)
+    recommender = Recommender.load(MODELS, train=TRAIN, padding=evaluation_params.padding)
     recommender.model.to(device.use(train_params.device, train_params.num_threads))
     books = vocabulary.books(BOOKS)
     with files.naming_damage(BOOKS):
@@ -48,11 +49,12 @@ def answer(asked: argparse.Namespace) -> None:
         raise errors.UserError(f"-k is {asked.k}; choose one of 1 to {len(books)}, the number of books")
     if asked.all:
         write_all(recommender, books, asked)
-        return
-    history = history_of(asked.user) if asked.user else lookup.book_indices(asked.history, books, REVIEWS)
-    names = titles.read(asked.titles) if asked.titles else {}
-    rows = listing.as_rows(recommender.recommend([history], asked.k, exclude_seen=asked.exclude_seen), books, names)
-    print(listing.as_json(rows) if asked.format == "json" else listing.as_table(rows))
+    else:
+        history = history_of(asked.user) if asked.user else lookup.book_indices(asked.history, books, REVIEWS)
+        names = titles.read(asked.titles) if asked.titles else {}
+        rows = listing.as_rows(recommender.recommend([history], asked.k, exclude_seen=asked.exclude_seen), books, names)
+        print(listing.as_json(rows) if asked.format == "json" else listing.as_table(rows))
+    print(f"ranked by {recommender.description}, the best on the validation users", file=sys.stderr)
 
 
 def read_histories() -> Sequences:

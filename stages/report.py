@@ -50,7 +50,7 @@ def show_examples(names: dict[str, str]) -> list[dict[str, Any]]:
     evaluation_params = params.load(PARAMS, "evaluation", EvaluationParams)
     device.use("cpu", params.load(PARAMS, "train", TrainParams).num_threads)
     held_out = datasets.load_held_out(EVALUATION, datasets.load_training_set(TRAIN))
-    recommender = Recommender.load(MODELS, padding=evaluation_params.padding)
+    recommender = Recommender.load(MODELS, train=TRAIN, padding=evaluation_params.padding)
     ids = vocabulary.books(BOOKS).ids.to_pylist()
     return examples(recommender, held_out, [names.get(id_, f"book {id_}") for id_ in ids])
 

@@ -59,25 +59,25 @@ def train_and_write() -> None:
     files.make_folders(checkpoint_file, WEIGHTS, METRICS, LOSS)
     with launch.connected(world, where):
         loop.train_epochs(state, train, validation, checkpoint_file, LIVE, world)
+        loop.keep(state)
+        hybrid = loop.choose_hybrid(state, train, validation, world)
     if world.is_main:
-        write_outputs(state, Config(train.num_books, sasrec_params))
+        write_outputs(state, Config(train.num_books, sasrec_params, hybrid.weight), hybrid)
         files.write_json(ENVIRONMENT, device.environment(where))
         checkpoint.remove(checkpoint_file)
 
 
-def write_outputs(state: step.TrainingState, config: Config) -> None:
+def write_outputs(state: step.TrainingState, config: Config, hybrid: loop.Hybrid) -> None:
     """Write the model of the epoch kept, its metrics and the curves."""
-    if state.params.keep == "best":
-        state.model.load_state_dict(state.best)
     with files.atomic_write(WEIGHTS) as partial:
         save_model(partial, state.model)
     with files.atomic_write(CONFIG) as partial:
         save_config(partial, config)
-    files.write_json(METRICS, loop.summary(state))
+    files.write_json(METRICS, loop.summary(state, hybrid))
     files.write_csv(LOSS, ["step", "loss"], enumerate(state.losses, start=1))
-    names = metrics.names(loop.VALIDATION_K)
-    rows = [[epoch, *(point[name] for name in names)] for epoch, point in enumerate(state.curve, start=1)]
-    files.write_csv(VALIDATION_CURVE, ["epoch", *names], rows)
+    columns = [(ranked, name) for ranked in ("sampled", "full") for name in metrics.names(loop.VALIDATION_K)]
+    rows = [[epoch, *(point[a][b] for a, b in columns)] for epoch, point in enumerate(state.curve, start=1)]
+    files.write_csv(VALIDATION_CURVE, ["epoch", *(f"{ranked}_{name}" for ranked, name in columns)], rows)
 
 
 def main() -> None:

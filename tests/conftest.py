@@ -92,9 +92,12 @@ def committed(section: str) -> dict[str, object]:
     return YAML(typ="safe").load(ROOT / "params.yaml")[section]
 
 
+PLAIN = {"loss": "bce", "num_negatives": 1, "lr": 0.001, "warmup_steps": 0, "schedule": "constant"}
+
+
 def train_params(**changes: object) -> TrainParams:
-    """Section `train` of the committed params.yaml, with changes."""
-    return msgspec.convert(committed("train") | changes, TrainParams)
+    """Section `train` of the committed params.yaml with the paper's loss and a constant rate, and with changes."""
+    return msgspec.convert(committed("train") | PLAIN | changes, TrainParams)
 
 
 def parse_gzip_params(**changes: object) -> ParseGzipParams:

@@ -17,7 +17,7 @@ EXPECTED = {  # by the README
         "filter_reindex.min_ratings: 10",
     ],
     "split": ["data/processed/interactions.parquet", "data/split/train.safetensors", "metrics/data.json"],
-    "train_gpu": ["data/split/train.safetensors", "models/sasrec.safetensors", "train.lr: 0.001"],
+    "train_gpu": ["data/split/train.safetensors", "models/sasrec.safetensors", "train.lr: 0.005"],
     "evaluate": ["models/sasrec.json", "metrics/eval.json", "plots/rank_histogram.csv", "evaluation.padding: true"],
 }
 

@@ -113,7 +113,6 @@ def test_a_script_answers_a_signal_from_its_first_statement_on(place: Path, scri
         process.send_signal([signal.SIGTERM, signal.SIGINT][number % 2])
         ends.append(end_of(process))
         assert half_written(place) == []
-    assert len(ends) > 1
     # The last signal may come when everything is done, and Python about to end.
     assert set(ends) <= {(1, f"error: interrupted; {advice}\n"), (0, "")}
     assert ends[0][0] == 1

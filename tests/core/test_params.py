@@ -6,7 +6,7 @@ import fsspec
 import msgspec
 import pytest
 import yaml
-from conftest import ROOT, set_params
+from conftest import ROOT, set_params, train_params
 from params_page import SECTIONS
 from ruamel.yaml import YAML
 
@@ -137,6 +137,7 @@ REFUSED: dict[str, list[object]] = {
     "train.batch_size": [0, -1, 1.5, None],
     "train.num_epochs": [0, -1, 1.5, None],
     "train.keep": ["first", None],
+    "train.select": ["both", None],
     "train.patience": [0, -1, 1.5],
     "train.seed": [-1, 0.5, None],
     "train.device": ["gpu", None],
@@ -281,7 +282,8 @@ def test_a_misspelt_section_is_named(tmp_path: Path) -> None:
     [
         ("sasrec.num_heads", 3, "sasrec.num_heads is 3, which does not divide sasrec.hidden_units, 50"),
         ("train.loss", "bpr", "train.loss is 'bpr': choose one of bce, gbce, sampled_softmax, softmax"),
-        ("train.negatives", "in_batch", "train.negatives is in_batch, which train.loss bce cannot take"),
+        ("train.loss", "bce", "train.num_negatives is 1024, which train.loss bce would draw for each positive"),
+        ("train.loss", "softmax", "train.num_negatives is 1024, but train.loss softmax takes none"),
         ("evaluation.k", 102, "evaluation.k is 102, but only 101 books are ranked"),
         ("evaluation.num_item_sample", 8, "evaluation.k is 10, but only 9 books are ranked"),
         ("fetch.source", "file", "fetch.source is file, but fetch.file is null"),
@@ -301,3 +303,8 @@ def test_negatives_of_a_loss_that_takes_none_are_refused(tmp_path: Path) -> None
     set_params(tmp_path, train={"loss": "softmax", "num_negatives": 2})
     with pytest.raises(UserError, match=r"train\.num_negatives is 2, but train\.loss softmax takes none"):
         params.load(tmp_path / "params.yaml", "train", TrainParams)
+
+
+def test_negatives_of_the_batch_need_a_loss_that_shares_them() -> None:
+    with pytest.raises(msgspec.ValidationError, match=r"in_batch, which train\.loss bce cannot take"):
+        train_params(loss="bce", negatives="in_batch")

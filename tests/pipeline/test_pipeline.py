@@ -134,7 +134,9 @@ def test_stale_and_damaged_checkpoints_are_ignored_with_a_message(
 def test_metrics_show_the_model_beside_its_baselines_and_the_counts(project: Path) -> None:
     shown = json.loads(runner(project)("dvc", "metrics", "show", "--json").stdout)[""]["data"]
     metrics = {path: content["data"] for path, content in shown.items()}
-    assert list(metrics["metrics/eval.json"]) == ["sasrec", "popularity", "recent_popularity", "item_transitions"]
+    assert list(metrics["metrics/eval.json"]) == [
+        *("sasrec", "hybrid", "popularity", "recent_popularity", "item_transitions")
+    ]
     for scorer in metrics["metrics/eval.json"]:
         assert {name: list(values) for name, values in metrics["metrics/eval.json"][scorer].items()} == {
             "sampled": NAMES,
@@ -144,14 +146,17 @@ def test_metrics_show_the_model_beside_its_baselines_and_the_counts(project: Pat
     assert data["users"] == data["train_users"] + data["eval_users"]
     assert data["mean_ratings_per_user"] == pytest.approx(data["ratings"] / data["users"])
     assert train["steps"] == 2 * (data["users"] // 64)
-    assert set(train) == {"loss", "kept_epoch", "epochs", "steps", "parameters", "validation"}
+    assert set(train) == {
+        *("loss", "kept_epoch", "epochs", "steps", "parameters", "kept_validation"),
+        *("hybrid_weight", "hybrid_validation"),
+    }
 
 
 def test_plots_and_the_graph_are_drawn(project: Path) -> None:
     run = runner(project)
     run("dvc", "plots", "show", "-o", "drawn")
     page = (project / "drawn/index.html").read_text()
-    for title in ("Users of the dump", "Training loss", "Validation after each epoch", "Rank of the true book"):
+    for title in ("Users of the dump", "Training loss", "Validation NDCG@10", "Rank of the true book"):
         assert title in page
     compared = json.loads(run("dvc", "plots", "diff", "HEAD", "--json").stdout)["data"]
     assert compared["loss"][0]["revisions"] == ["workspace", "HEAD"]

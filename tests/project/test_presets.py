@@ -18,15 +18,15 @@ def words_of(text: str) -> list[str]:
     return found[0].split()
 
 
-@pytest.mark.parametrize("name", ["notebook", "default", "best", "published"])
+@pytest.mark.parametrize("name", ["notebook", "default", "best", "published", "published-full"])
 def test_make_runs_the_preset(name: str) -> None:
     shown = subprocess.run(["make", "-n", name], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert words_of(shown) == presets.command(presets.ALL[name])
 
 
-@pytest.mark.parametrize("name", ["notebook", "default", "best", "published"])
+@pytest.mark.parametrize("name", ["notebook", "default", "best", "published", "published-full"])
 def test_the_documents_show_the_preset(name: str) -> None:
-    page = "docs/experiments.md" if name == "published" else "README.md"
+    page = "docs/experiments.md" if "published" in name else "README.md"
     _, _, after = (ROOT / page).read_text().partition(f"make {name} ")
     _, _, line = after.partition("\n")
     assert words_of(line.replace("\\\n", "")) == presets.command(presets.ALL[name])
@@ -41,7 +41,7 @@ def test_every_preset_changes_keys_that_exist() -> None:
 def test_the_average_of_independent_runs_has_a_smaller_half_width() -> None:
     def run(value: float, half_width: float) -> dict:
         by_list = {ranked: {"HR@10": value, "HR@10_half_width": half_width} for ranked in ("sampled", "full")}
-        return dict.fromkeys(("sasrec", "popularity", "recent_popularity", "item_transitions"), by_list)
+        return dict.fromkeys(presets.SCORERS, by_list)
 
     found = presets.average([run(0.1, 0.03), run(0.3, 0.04)])["sasrec"]["full"]
     assert found == {"HR@10": pytest.approx(0.2), "HR@10_half_width": pytest.approx(0.025)}

@@ -18,7 +18,7 @@ CHANGES = {
     "split": {"protocol": "long_histories"},
     "evaluation": {"num_user_sample": 60},
     "sasrec": {"hidden_units": 16},
-    "train": {"loss": "bpr", "num_epochs": 1, "batch_size": 64},
+    "train": {"loss": "bpr", "num_negatives": 1, "num_epochs": 1, "batch_size": 64},
 }
 
 
@@ -66,9 +66,9 @@ def test_the_new_baseline_is_wherever_the_others_are(changed: Path) -> None:
 def test_the_new_metric_is_wherever_the_others_are(changed: Path) -> None:
     of_model = json.loads((changed / "metrics/eval.json").read_text())["sasrec"]
     assert all({"MRR@10", "MRR@10_half_width"} <= set(of_list) for of_list in of_model.values())
-    assert "MRR@10" in json.loads((changed / "metrics/train.json").read_text())["validation"]
-    assert header(changed / "plots/validation.csv") == ["epoch", "HR@10", "NDCG@10", "MRR@10"]
-    assert (changed / "dvclive/plots/metrics/MRR@10.tsv").is_file()
+    assert "MRR@10" in json.loads((changed / "metrics/train.json").read_text())["kept_validation"]["full"]
+    assert header(changed / "plots/validation.csv")[-3:] == ["full_HR@10", "full_NDCG@10", "full_MRR@10"]
+    assert (changed / "dvclive/plots/metrics/validation/full/MRR@10.tsv").is_file()
     assert header(changed / "plots/by_popularity.csv")[-2:] == ["MRR", "MRR_half_width"]
     card = (changed / "models/README.md").read_text()
     assert "full MRR@10" in card

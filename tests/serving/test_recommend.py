@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -9,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,11 +19,12 @@ import torch
 from conftest import ROOT, sequences
 
 from sasrec.core.errors import UserError
-from sasrec.evaluation import model_scorer, ranking
+from sasrec.evaluation import hybrid, model_scorer, ranking
+from sasrec.evaluation.transitions import Transitions
 from sasrec.io import parquet
-from sasrec.model.sasrec import SasrecParams, build_model
+from sasrec.model.sasrec import SasrecParams, build_model, load_config, save_config
 from sasrec.serving import arguments, listing
-from sasrec.serving.recommender import Recommender
+from sasrec.serving.recommender import Counted, Recommender
 from sasrec.split import datasets
 
 with mock.patch.dict(os.environ):  # it sets variables for torch when it is imported
@@ -92,19 +95,33 @@ def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("padding", [True, False])
+@pytest.mark.parametrize("weight", [0.0, 0.5])
 def test_a_true_book_is_recommended_exactly_where_evaluate_ranks_it_among_the_first_k(
-    finished: Path, padding: bool
+    finished: Path, padding: bool, weight: float
 ) -> None:
     train = datasets.load_training_set(finished / "data/split/train.safetensors")
     held_out = datasets.load_held_out(finished / "data/split/evaluation.safetensors", train)
-    recommender = Recommender.load(finished / "models", padding=padding)
-    ranks = ranking.rank(held_out, model_scorer.by_model(recommender.model, padding=padding)).full
+    transitions = Transitions(train.histories, train.num_books)
+    model = Recommender.load(finished / "models").model
+    recommender = Recommender(model, padding, Counted(transitions, weight) if weight else None)
+    scorer = hybrid.by_both(model_scorer.by_model(model, padding=padding), transitions, weight)
+    ranks = ranking.rank(held_out, scorer).full
     found = recommender.recommend(held_out.histories, k=20, exclude_seen=True).books
     ends = held_out.histories.offsets
     for user, true_book in enumerate(held_out.true_books.tolist()):
         if true_book not in held_out.histories.items[ends[user] : ends[user + 1]]:
             assert (true_book in found[user]) == (ranks[user] < 20)
     assert 0 < (ranks < 20).mean() < 1
+
+
+def test_with_the_training_set_it_ranks_as_was_best_on_the_validation_users(finished: Path, tmp_path: Path) -> None:
+    train = finished / "data/split/train.safetensors"
+    config = load_config(finished / "models/sasrec.json")
+    shutil.copytree(finished / "models", tmp_path / "models")
+    for weight, description in ((0.25, "with weight 0.25, the item transitions"), (0.0, "the network alone")):
+        save_config(tmp_path / "models/sasrec.json", msgspec.structs.replace(config, hybrid_weight=weight))
+        assert Recommender.load(tmp_path / "models", train=train).description.endswith(description)
+        assert Recommender.load(tmp_path / "models").description == "the network alone"
 
 
 def column(path: Path, name: str) -> list[str]:
@@ -151,7 +168,9 @@ def test_books_that_are_unknown_are_named_and_the_others_used(here: Path, capsys
     known = column(recommend.BOOKS, "book_id")[0]
     answer("--history", f"{known},nowhere")
     shown = capsys.readouterr()
-    assert shown.err == "--history: book nowhere is left out: not in the dump\n"
+    first, second = shown.err.splitlines()
+    assert first == "--history: book nowhere is left out: not in the dump"
+    assert second.startswith("ranked by the network and, with weight ")
     assert len(shown.out.splitlines()) == 11
 
 

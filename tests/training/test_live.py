@@ -18,12 +18,14 @@ from sasrec.io import progress
 from sasrec.model.sasrec import SasrecParams
 from sasrec.training import live, step
 
-SERIES = ["loss", "learning_rate", "HR@10", "NDCG@10"]
+VALIDATION = [f"validation/{ranked}/{name}" for ranked in ("sampled", "full") for name in ("HR@10", "NDCG@10")]
+SERIES = ["loss", "learning_rate", *VALIDATION]
 
 
 def series(folder: Path, name: str) -> list[tuple[int, float]]:
     with (folder / f"dvclive/plots/metrics/{name}.tsv").open() as file:
-        return [(int(row["step"]), float(row[name])) for row in csv.DictReader(file, delimiter="\t")]
+        rows = list(csv.DictReader(file, delimiter="\t"))
+    return [(int(row["step"]), float(row[name.rpartition("/")[2]])) for row in rows]
 
 
 def column(path: Path, name: str) -> list[float]:
@@ -36,11 +38,13 @@ def test_a_run_ends_with_a_point_an_epoch_that_agrees_with_the_final_curves(fini
     half = len(losses) // 2  # two epochs
     means = [sum(part) / half for part in (losses[:half], losses[half:])]
     assert series(finished, "loss") == [(1, pytest.approx(means[0])), (2, pytest.approx(means[1]))]
-    assert series(finished, "learning_rate") == [(1, 0.001), (2, 0.001)]
-    for name in ("HR@10", "NDCG@10"):
-        assert series(finished, name) == list(enumerate(column(finished / "plots/validation.csv", name), start=1))
+    for name in VALIDATION:
+        final = column(finished / "plots/validation.csv", name.removeprefix("validation/").replace("/", "_"))
+        assert series(finished, name) == list(enumerate(final, start=1))
     latest = json.loads((finished / "dvclive/metrics.json").read_text())
-    assert latest == {name: series(finished, name)[-1][1] for name in SERIES} | {"step": 2}
+    assert latest["step"] == 2
+    assert latest["loss"] == series(finished, "loss")[-1][1]
+    assert latest["validation"]["full"]["NDCG@10"] == series(finished, "validation/full/NDCG@10")[-1][1]
 
 
 def test_repro_writes_no_dvc_yaml_and_saves_no_experiment(finished: Path) -> None:
@@ -55,7 +59,8 @@ def state_after(num_epochs: int) -> step.TrainingState:
     params = train_params(schedule="cosine", num_epochs=3)
     state = step.start(train, params, SasrecParams(5, 4, 1, 1, 0.0, False, 0.02), torch.device("cpu"))
     state.losses = [1 / (number + 1) for number in range(2 * num_epochs)]
-    state.curve = [{"HR@10": epoch / 7, "NDCG@10": epoch / 9} for epoch in range(num_epochs)]
+    points = [{"HR@10": epoch / 7, "NDCG@10": epoch / 9} for epoch in range(num_epochs)]
+    state.curve = [{"sampled": point, "full": point} for point in points]
     return state
 
 
@@ -95,7 +100,7 @@ def test_dvc_shows_the_epochs_while_training_goes_on(project: Path) -> None:
         ["dvc", "repro"], cwd=project, env=environment, stdout=subprocess.DEVNULL, start_new_session=True
     )
     try:
-        latest, final = project / "dvclive/plots/metrics/NDCG@10.tsv", project / "plots/loss.csv"
+        latest, final = project / "dvclive/plots/metrics/validation/full/NDCG@10.tsv", project / "plots/loss.csv"
         while final.exists() or not latest.exists():
             assert training_on.poll() is None
             time.sleep(0.05)
@@ -105,7 +110,7 @@ def test_dvc_shows_the_epochs_while_training_goes_on(project: Path) -> None:
     finally:
         os.killpg(training_on.pid, signal.SIGKILL)
         training_on.wait()
-    assert workspace["dvclive/metrics.json"]["data"].keys() == {*SERIES, "step"}
+    assert workspace["dvclive/metrics.json"]["data"].keys() == {"loss", "learning_rate", "validation", "step"}
     for name in ("epoch_loss", "learning_rate", "validation_HR", "validation_NDCG"):
         assert len(plots[name][0]["content"]["data"]["values"]) >= 1
     assert not final.exists()  # it is written at the end

@@ -8,7 +8,7 @@ import pytest
 import torch
 from conftest import sequences, train_params, training_set
 
-from sasrec.evaluation import metrics
+from sasrec.evaluation import metrics, ranking
 from sasrec.io import files
 from sasrec.model.sasrec import Config, SasrecParams, load_model
 from sasrec.training import loop, step
@@ -26,8 +26,8 @@ def after(*validation_ndcgs: float, **params: object) -> step.TrainingState:
     for epoch, ndcg in enumerate(validation_ndcgs, start=1):
         with torch.no_grad():
             state.model.item_embedding.weight[1] = epoch
-        point = {"HR@10": 0.5, "NDCG@10": ndcg}
-        with mock.patch("sasrec.evaluation.ranking.rank"), mock.patch.object(metrics, "summary", return_value=point):
+        point = {"full": {"NDCG@10": ndcg}, "sampled": {"NDCG@10": 1 - ndcg}}
+        with mock.patch.object(ranking, "rank"), mock.patch.object(ranking, "summary", return_value=point):
             loop.validate(state, mock.Mock())
         state.losses.append(float(epoch))
     return state
@@ -40,7 +40,10 @@ def test_the_weights_of_the_epoch_kept_are_written(
     monkeypatch.chdir(tmp_path)
     config = Config(30, SASREC)
     files.make_folders(train_gpu.WEIGHTS, train_gpu.METRICS, train_gpu.LOSS)
-    train_gpu.write_outputs(after(0.1, 0.3, 0.3, 0.2, keep=keep), config)
+    state = after(0.1, 0.3, 0.3, 0.2, keep=keep)
+    loop.keep(state)
+    with mock.patch.object(metrics, "names", return_value=["NDCG@10"]):
+        train_gpu.write_outputs(state, config, loop.Hybrid(0.5, {}))
     weights = load_model(train_gpu.WEIGHTS, config).item_embedding.weight
     assert weights[1].tolist() == [epoch] * 8
     assert f'"kept_epoch": {epoch}' in train_gpu.METRICS.read_text()
@@ -62,3 +65,8 @@ def test_training_stops_after_its_epochs_or_without_a_better_one(
     ndcgs: list[float], patience: int | None, is_over: bool
 ) -> None:
     assert loop.is_over(after(*ndcgs, num_epochs=4, patience=patience)) == is_over
+
+
+@pytest.mark.parametrize(("select", "epoch"), [("full", 2), ("sampled", 1)])
+def test_the_ranking_that_selects_decides_which_epoch_is_the_best(select: str, epoch: int) -> None:
+    assert loop.best_epoch(after(0.1, 0.3, 0.2, select=select)) == epoch

@@ -199,6 +199,7 @@ class Config(msgspec.Struct, frozen=True):
 
     num_books: Count
     sasrec: SasrecParams
+    hybrid_weight: float = 0.0  # of the item transitions beside the logits, chosen on the validation users
 
     def require_books(self, num_books: int) -> None:
         """Raise ValueError if the model has another number of books."""

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from sasrec.evaluation import model_scorer, ranking
+from sasrec.evaluation import ranking
 from sasrec.serving.recommender import Recommender
 from sasrec.split.datasets import HeldOut
 
@@ -18,8 +18,7 @@ def examples(recommender: Recommender, held_out: HeldOut, titles: Sequence[str])
 
     `titles` are in the order of book_idx, from 1.
     """
-    scorer = model_scorer.by_model(recommender.model, padding=recommender.padding)
-    ranks = ranking.rank(held_out, scorer).full
+    ranks = ranking.rank(held_out, recommender.scorer).full
     users = np.linspace(0, len(held_out.users) - 1, min(NUM_USERS, len(held_out.users))).astype(int)
     histories = [held_out.histories[user].tolist() for user in users]
     best = recommender.recommend(histories, min(NUM_SHOWN, len(titles))).books

@@ -19,7 +19,7 @@ from sasrec.split.params import EvaluationParams, SplitParams
 from sasrec.training.params import TrainParams
 
 TEMPLATE = Path(__file__).with_name("model_card.md.jinja")
-LABELS = {"sasrec": "SASRec, this model"}
+LABELS = {"sasrec": "SASRec, this model", "hybrid": "this model and item transitions"}
 GOODREADS = "https://cseweb.ucsd.edu/~jmcauley/datasets/goodreads.html"
 
 
@@ -158,7 +158,7 @@ def _comparison(metrics: Metrics, name: str) -> str:
         ranked: [
             metrics_table.label(scorer, LABELS)
             for scorer, by_list in metrics.items()
-            if by_list[ranked][name] > metrics["sasrec"][ranked][name]
+            if scorer != "hybrid" and by_list[ranked][name] > metrics["sasrec"][ranked][name]
         ]
         for ranked in ("sampled", "full")
     }

@@ -10,9 +10,12 @@ import torch
 from torch import Tensor
 
 from sasrec.core import errors
-from sasrec.evaluation import model_scorer
-from sasrec.evaluation.ranking import users_at_a_time
+from sasrec.evaluation import hybrid, model_scorer
+from sasrec.evaluation.ranking import Scorer, users_at_a_time
+from sasrec.evaluation.transitions import Transitions
+from sasrec.io import files
 from sasrec.model.sasrec import Sasrec, load_config, load_model
+from sasrec.split import datasets
 from sasrec.split.sequences import Sequences
 
 WEIGHTS = "sasrec.safetensors"
@@ -23,27 +26,59 @@ class Recommendations(NamedTuple):
     """The k best books of each user, best first; book 0 and score -inf where fewer remain."""
 
     books: np.ndarray  # (users, k) int64: book_idx
-    scores: np.ndarray  # (users, k) float32: the model's logits, comparable only for the same user
+    scores: np.ndarray  # (users, k) float32: the scorer's, comparable only for the same user
+
+
+class Counted(NamedTuple):
+    """The item transitions, and their weight beside the model (see `hybrid.by_both`)."""
+
+    transitions: Transitions
+    weight: float
 
 
 @dataclass(frozen=True)
 class Recommender:
-    """A trained model, and the padding of short histories (evaluation.padding of params.yaml)."""
+    """A trained model, the padding of short histories (evaluation.padding), and what counting adds."""
 
     model: Sasrec
     padding: bool = True
+    counted: Counted | None = None
 
     @classmethod
-    def load(cls, folder: str | Path, *, padding: bool = True) -> "Recommender":
+    def load(cls, folder: str | Path, *, train: str | Path | None = None, padding: bool = True) -> "Recommender":
         """Return a recommender, on the CPU, from the sasrec.json and sasrec.safetensors of `folder`.
 
+        With `train`, the training set that the model learnt from, it ranks by the hybrid if that was better on the
+        validation users; else by the network alone.
+
         Raises:
-            UserError: a file is missing or damaged, or the two do not belong together.
+            UserError: a file is missing or damaged, or they do not belong together.
 
         """
-        weights, config = Path(folder, WEIGHTS), Path(folder, CONFIG)
-        errors.require(weights, config)
-        return cls(load_model(weights, load_config(config)), padding)
+        weights, sizes = Path(folder, WEIGHTS), Path(folder, CONFIG)
+        errors.require(weights, sizes, *([Path(train)] if train else []))
+        config = load_config(sizes)
+        model = load_model(weights, config)
+        if train is None or config.hybrid_weight == 0:
+            return cls(model, padding)
+        learnt = datasets.load_training_set(Path(train))
+        with files.naming_damage(sizes):
+            config.require_books(learnt.num_books)
+        counted = Counted(Transitions(learnt.histories, learnt.num_books), config.hybrid_weight)
+        return cls(model, padding, counted)
+
+    @property
+    def scorer(self) -> Scorer:
+        """The scorer that ranks."""
+        by_model = model_scorer.by_model(self.model, padding=self.padding)
+        return hybrid.by_both(by_model, *self.counted) if self.counted else by_model
+
+    @property
+    def description(self) -> str:
+        """What ranks, in words."""
+        if self.counted is None:
+            return "the network alone"
+        return f"the network and, with weight {self.counted.weight:g}, the item transitions"
 
     @property
     def num_books(self) -> int:
@@ -69,7 +104,7 @@ class Recommender:
         read = given.items[: given.offsets[-1]]
         if len(read) and not 1 <= read.min() <= read.max() <= self.num_books:
             raise ValueError(f"a history holds a book that is not in 1..{self.num_books}")
-        score = model_scorer.by_model(self.model, padding=self.padding)(given)
+        score = self.scorer(given)
         books = np.zeros((len(given), k), dtype=np.int64)
         scores = np.zeros((len(given), k), dtype=np.float32)
         at_a_time = users_at_a_time(self.model.item_embedding.weight.device)

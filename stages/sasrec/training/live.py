@@ -29,7 +29,8 @@ def write(live: "Live", state: step.TrainingState, steps_per_epoch: int) -> None
         rate = step.learning_rate(state.params, live.step * steps_per_epoch - 1, num_steps)
         live.log_metric("loss", step.mean_loss(state, live.step, steps_per_epoch))
         live.log_metric("learning_rate", rate)
-        for name, value in state.curve[live.step - 1].items():
-            if not name.endswith(metrics.HALF_WIDTH):
-                live.log_metric(name, value)
+        for ranked, values in state.curve[live.step - 1].items():
+            for name, value in values.items():
+                if not name.endswith(metrics.HALF_WIDTH):
+                    live.log_metric(f"validation/{ranked}/{name}", value)
         live.next_step()

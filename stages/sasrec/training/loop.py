@@ -1,9 +1,11 @@
 """Trains epoch by epoch: runs the steps, validates, saves checkpoints and reports progress."""
 
+import math
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,7 +13,8 @@ from tqdm import tqdm
 
 from sasrec.core import visible
 from sasrec.core.errors import UserError
-from sasrec.evaluation import metrics, model_scorer, ranking
+from sasrec.evaluation import hybrid, model_scorer, ranking
+from sasrec.evaluation.transitions import Transitions
 from sasrec.runtime.world import ALONE, World
 from sasrec.split.datasets import HeldOut, TrainingSet
 from sasrec.training import checkpoint, cuda_graph, live, sampling
@@ -29,7 +32,7 @@ from sasrec.training.training_loss import TrainingLoss
 CHECKPOINT_SECONDS = 20.0  # at least, between two checkpoints within an epoch; each epoch also ends with one
 STEPS_PER_READ = 10  # reading a loss waits for the device, so read several at once
 VALIDATION_K = 10  # a constant, so that changing evaluation.k does not train again
-SELECTION_METRIC = f"NDCG@{VALIDATION_K}"  # the best epoch has the highest value
+SELECTION_METRIC = f"NDCG@{VALIDATION_K}"  # the best epoch has the highest value in the ranking `train.select`
 
 TakeStep = Callable[[], Tensor]
 """Runs the next step; returns its loss, a scalar on the device."""
@@ -85,7 +88,7 @@ def train_epoch(
 
 def best_epoch(state: TrainingState) -> int:
     """Return the epoch, from 1, with the highest SELECTION_METRIC; the earliest of equals."""
-    points = [point[SELECTION_METRIC] for point in state.curve]
+    points = [point[state.params.select][SELECTION_METRIC] for point in state.curve]
     return points.index(max(points)) + 1
 
 
@@ -97,7 +100,7 @@ def kept_epoch(state: TrainingState) -> int:
 def validate(state: TrainingState, validation: HeldOut, world: World = ALONE) -> None:
     """Append the epoch's metrics to the curve; copy its weights if it is the best so far."""
     ranks = ranking.rank(validation, model_scorer.by_model(state.model, world), world, state.generator.device)
-    state.curve.append(metrics.summary(ranks.sampled, VALIDATION_K))
+    state.curve.append(ranking.summary(ranks, VALIDATION_K))
     if best_epoch(state) == len(state.curve):
         state.best = {name: tensor.cpu().clone() for name, tensor in state.model.state_dict().items()}
 
@@ -158,16 +161,47 @@ def train_epochs(
             checkpoint.write(checkpoint_file, state)
             live.write(series, state, steps_per_epoch)
             epoch = len(state.curve)
+            sampled, full = (state.curve[-1][ranked][SELECTION_METRIC] for ranked in ("sampled", "full"))
             print(
                 f"epoch {epoch}/{params.num_epochs}: loss {mean_loss(state, epoch, steps_per_epoch):.4f}, "
-                f"validation {SELECTION_METRIC} {state.curve[-1][SELECTION_METRIC]:.4f}",
+                f"validation {SELECTION_METRIC} {sampled:.4f} sampled, {full:.4f} full",
                 flush=True,
             )
     if world.is_main:
         series.end()
 
 
-def summary(state: TrainingState) -> dict[str, object]:
+def keep(state: TrainingState) -> None:
+    """Load the weights of the epoch that `train.keep` keeps into the model."""
+    if state.params.keep == "best":
+        state.model.load_state_dict(state.best)
+
+
+class Hybrid(NamedTuple):
+    """How the model is joined with the item transitions."""
+
+    weight: float  # 0: the model alone is better
+    validation: dict[str, dict[str, float]]  # the metrics by ranking, as in TrainingState.curve
+
+
+def choose_hybrid(state: TrainingState, train: TrainingSet, validation: HeldOut, world: World = ALONE) -> Hybrid:
+    """Return the best hybrid on the validation users: its sampled and full SELECTION_METRIC have the largest product.
+
+    So neither ranking pays for the other: a large weight raises the full one and lowers the sampled one.
+    """
+
+    def rank(scorer: ranking.Scorer) -> ranking.Ranks:
+        return ranking.rank(validation, scorer, world, state.generator.device)
+
+    def value(ranks: ranking.Ranks) -> float:
+        return math.prod(values[SELECTION_METRIC] for values in ranking.summary(ranks, VALIDATION_K).values())
+
+    transitions = Transitions(train.histories, train.num_books)
+    weight, ranks = hybrid.choose_weight(model_scorer.by_model(state.model, world), transitions, rank, value)
+    return Hybrid(weight, ranking.summary(ranks, VALIDATION_K))
+
+
+def summary(state: TrainingState, chosen: Hybrid) -> dict[str, object]:
     """Return the content of metrics/train.json, for the epoch kept."""
     epoch = kept_epoch(state)
     return {
@@ -176,5 +210,7 @@ def summary(state: TrainingState) -> dict[str, object]:
         "epochs": len(state.curve),
         "steps": len(state.losses),
         "parameters": sum(parameter.numel() for parameter in state.model.parameters()),
-        "validation": state.curve[epoch - 1],
+        "kept_validation": state.curve[epoch - 1],
+        "hybrid_weight": chosen.weight,
+        "hybrid_validation": chosen.validation,
     }

@@ -10,6 +10,7 @@ from sasrec.runtime.reproducibility import Mode
 from sasrec.training.losses import LOSSES
 
 Precision = Literal["float32", "bfloat16"]
+MOST_OWN_NEGATIVES = 256  # gSASRec's most: each position embeds its own
 
 
 class TrainParams(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,7 +25,11 @@ class TrainParams(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ]
     num_negatives: Annotated[
-        Count, about("per positive (`bce`, `gbce`) or per batch (`sampled_softmax`); 1 for `softmax`, which takes none")
+        Count,
+        about(
+            "per positive (`bce`, `gbce`: at most 256) or per batch (`sampled_softmax`: every book once, if there are "
+            "no more); 1 for `softmax`, which takes none"
+        ),
     ]
     negatives: Annotated[
         Literal["uniform", "in_batch"],
@@ -49,7 +54,14 @@ class TrainParams(msgspec.Struct, frozen=True, kw_only=True):
     ]
     batch_size: Annotated[Count, about("users a step, of all processes together")]
     num_epochs: Annotated[Count, about("an epoch is (number of users, evaluation ones included) // `batch_size` steps")]
-    keep: Annotated[Literal["best", "last"], about("the epoch whose weights are kept; `best` by validation NDCG@10")]
+    keep: Annotated[Literal["best", "last"], about("the epoch whose weights are kept; `best` by `train.select`")]
+    select: Annotated[
+        Literal["full", "sampled"],
+        about(
+            "the ranking whose validation NDCG@10 chooses the epoch: `full`: among all books, as users see it · "
+            "`sampled`: among 100 unread ones"
+        ),
+    ]
     patience: Annotated[Count | None, about("epochs without a better one before training stops; null: none stops it")]
     seed: Annotated[Seed, about("draws weights, batches, negatives and dropout")]
     device: Annotated[
@@ -80,6 +92,12 @@ class TrainParams(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError(
                 f"train.negatives is in_batch, which train.loss {self.loss} cannot take; set train.loss to "
                 "sampled_softmax, or train.negatives to uniform"
+            )
+        if kind == "own" and self.num_negatives > MOST_OWN_NEGATIVES:
+            raise ValueError(
+                f"train.num_negatives is {self.num_negatives}, which train.loss {self.loss} would draw for each "
+                f"positive; set it to {MOST_OWN_NEGATIVES} or less (the paper's bce has 1), or train.loss to "
+                "sampled_softmax"
             )
         if kind == "catalogue" and self.num_negatives > 1:
             raise ValueError(

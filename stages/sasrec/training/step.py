@@ -28,7 +28,7 @@ class TrainingState:
     batch_rng: np.random.Generator  # draws users and negatives on the CPU
     generator: torch.Generator  # draws dropout, shared negatives and, on a GPU, whole batches, on the model's device
     losses: list[float] = field(default_factory=list)  # of every finished step
-    curve: list[dict[str, float]] = field(default_factory=list)  # the validation metrics of every finished epoch
+    curve: list[dict[str, dict[str, float]]] = field(default_factory=list)  # each epoch's validation, by ranking
     best: dict[str, Tensor] = field(default_factory=dict)  # the weights of the best epoch so far
 
 

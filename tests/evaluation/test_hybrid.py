@@ -1,0 +1,49 @@
+import numpy as np
+import pytest
+import torch
+from conftest import sequences
+
+from sasrec.evaluation import hybrid
+from sasrec.evaluation.ranking import Ranks, Scorer
+from sasrec.evaluation.transitions import Transitions
+
+NUM_BOOKS = 6
+LOGITS = torch.linspace(-1, 1, 2 * (NUM_BOOKS + 1)).view(2, -1).flip(1)
+TRAINED = Transitions(sequences([1, 2, 3], [1, 2, 4], [5, 2, 4]), NUM_BOOKS)
+HISTORIES = sequences([6, 1], [2])
+
+
+def model(_histories: object) -> object:
+    return lambda users: LOGITS[torch.from_numpy(users)]
+
+
+def test_its_scores_differ_from_the_log_of_the_product_of_both_probabilities_by_a_constant() -> None:
+    weight, users = 0.5, np.array([0, 1])
+    found = hybrid.by_both(model, TRAINED, weight)(HISTORIES)(users)[:, 1:].double().numpy()
+    learnt = LOGITS[:, 1:].double().softmax(1).numpy()
+    counted = np.stack([TRAINED.score(HISTORIES[user])[1:] for user in users]) + 1e-3
+    product = np.log(learnt * (counted / counted.sum(1, keepdims=True)) ** weight)
+    assert np.ptp(found - product, axis=1) == pytest.approx([0, 0], abs=1e-5)
+
+
+def test_with_weight_0_it_is_the_model() -> None:
+    assert hybrid.by_both(model, TRAINED, 0.0) is model
+
+
+def ranks_of(value_of: dict[float, int]) -> tuple[float, Ranks]:
+    """Choose among weights whose ranks, of one user, are given."""
+    asked = iter(hybrid.WEIGHTS)
+
+    def rank(_scorer: Scorer) -> Ranks:
+        return Ranks(*2 * [np.array([value_of.get(next(asked), 9)])])
+
+    return hybrid.choose_weight(model, TRAINED, rank, lambda ranks: -ranks.full[0])
+
+
+def test_the_weight_whose_ranks_are_the_best_is_chosen() -> None:
+    weight, ranks = ranks_of({0.0: 5, 0.5: 2, 1.0: 3})
+    assert (weight, ranks.full.tolist()) == (0.5, [2])
+
+
+def test_of_equals_the_smallest_weight_is_chosen() -> None:
+    assert ranks_of({0.0: 4, 0.25: 4})[0] == 0.0
