@@ -140,7 +140,7 @@ def test_no_more_memory_is_asked_for_than_a_step_takes(sasrec: SasrecParams, obj
     [
         ({"max_len": 65536, "num_layers": 1000}, {}, "sasrec.max_len"),
         ({"hidden_units": 65536, "num_layers": 1000}, {}, "sasrec.hidden_units"),
-        ({}, {"num_negatives": 2**31 - 1}, "train.num_negatives"),
+        ({}, {"num_negatives": 2**31 - 1, "negatives": "in_batch"}, "train.num_negatives"),
     ],
 )
 def test_what_cannot_fit_into_the_memory_is_refused_before_any_work(

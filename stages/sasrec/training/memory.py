@@ -41,5 +41,6 @@ def _negative_bytes(params: TrainParams, num_positions: int, width: int, num_boo
     if kind == "catalogue":
         return 0
     if kind == "shared":
-        return num_positions * min(params.num_negatives, num_books) * float_bytes
+        is_drawn = params.negatives == "in_batch" or params.num_negatives < num_books  # else every book counts once
+        return num_positions * (params.num_negatives if is_drawn else num_books) * float_bytes
     return num_positions * params.num_negatives * width * FLOAT_BYTES  # autocast leaves their embeddings in float32
