@@ -12,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "stages"))
 
 from sasrec.core import params
 from sasrec.dump.fetching import FetchParams
+from sasrec.dump.formats import DumpFormatParams
 from sasrec.dump.reviews import ParseGzipParams
 from sasrec.interactions.reindex import FilterReindexParams
 from sasrec.io.spark import SparkParams
@@ -25,6 +26,7 @@ PAGE = ROOT / "docs/params.md"
 SECTIONS: dict[str, type[msgspec.Struct]] = {
     "fetch": FetchParams,
     "parse_gzip": ParseGzipParams,
+    "dump_format": DumpFormatParams,
     "filter_reindex": FilterReindexParams,
     "spark": SparkParams,
     "storage": StorageParams,

@@ -10,6 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from sasrec.core import cli, errors, params
+from sasrec.dump import formats
 from sasrec.interactions import bins, engines, reindex
 from sasrec.io import files, parquet, spark, storage
 
@@ -20,7 +21,10 @@ BOOKS = Path("data/processed/books.parquet")
 INTERACTIONS = Path("data/processed/interactions.parquet")
 RATINGS_PER_READER = Path("plots/ratings_per_reader.csv")
 RATINGS_PER_BOOK = Path("plots/ratings_per_book.csv")
-COLUMNS = pa.schema([("user_id", pa.string()), ("timestamp", pa.date32()), ("book_id", pa.string())])
+DAYS, SECONDS = (
+    pa.schema([("user_id", pa.string()), ("timestamp", time), ("book_id", pa.string())])
+    for time in (pa.date32(), pa.timestamp("ms"))
+)
 
 
 def write_tables(filter_params: reindex.FilterReindexParams, engine: engines.Engine, folder: str | None) -> None:
@@ -52,10 +56,12 @@ def write_histogram(path: Path, counted: pa.Table) -> None:
 def main() -> None:
     """Write the tables and histograms of the reviews."""
     filter_params = params.load(PARAMS, "filter_reindex", reindex.FilterReindexParams)
+    dump_format = params.load(PARAMS, "dump_format", formats.DumpFormatParams).format
+    filter_params = filter_params.with_line_order(dump_format.line_order)
     spark_params = params.load(PARAMS, "spark", spark.SparkParams)
     folder = params.load(PARAMS, "storage", storage.StorageParams).url
     errors.require(REVIEWS)
-    parquet.check(REVIEWS, COLUMNS)  # DuckDB and Spark check no digest
+    parquet.check(REVIEWS, SECONDS if dump_format.has_seconds else DAYS)  # DuckDB and Spark check no digest
     files.make_folders(USERS, RATINGS_PER_READER)
     with (
         files.naming_damage(REVIEWS),

@@ -64,9 +64,15 @@ def is_any_text(field: msgspec.inspect.Field) -> bool:
     return any(isinstance(kind, msgspec.inspect.StrType) and kind.pattern is None for kind in kinds)
 
 
-def test_one_param_holds_any_text_and_it_is_only_read() -> None:
+COLUMNS = ("user", "item", "time", "rating", "time_format", "delimiter")
+
+
+def test_params_of_any_text_name_a_file_that_is_only_read_or_tell_how_its_columns_are_written() -> None:
     fields = [(name, field) for name, struct in SECTIONS.items() for field in msgspec.inspect.type_info(struct).fields]
-    assert [f"{section}.{field.name}" for section, field in fields if is_any_text(field)] == ["fetch.file"]
+    assert [f"{section}.{field.name}" for section, field in fields if is_any_text(field)] == [
+        "fetch.file",
+        *(f"dump_format.{key}" for key in COLUMNS),
+    ]
 
 
 def everything(folder: Path) -> dict[Path, bytes]:

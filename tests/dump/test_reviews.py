@@ -153,7 +153,7 @@ def test_the_rest_of_a_dump_is_read_though_the_user_gave_up_waiting_for_it(
 def test_a_small_file_that_expands_a_thousandfold_is_refused(tmp_path: Path) -> None:
     path = dump_of(tmp_path, b"x" * (65 << 20))
     size = path.stat().st_size
-    message = f"dump.json.gz: {size} bytes of gzip expand to .* raise parse_gzip.max_expansion in params.yaml, now 200"
+    message = f"dump.json.gz: {size} bytes expand to .* raise parse_gzip.max_expansion in params.yaml, now 200"
     with pytest.raises(UserError, match=message):
         read(path)
     assert len(read(path, max_expansion=1100)[1]) == 1
@@ -199,7 +199,8 @@ WHOLE = gzip.compress(b"\n".join([GOOD] * 1000), mtime=0)
     ("content", "message"),
     [
         (b"", "dump.json.gz: is empty$"),
-        (b"<html>quota</html>", "dump.json.gz: not intact gzip"),
+        (b"<html>quota</html>", "dump.json.gz: is neither gzip, zstd, Parquet, JSON lines nor CSV$"),
+        (b"PK\x03\x04\0\0", "dump.json.gz: is neither gzip, zstd, Parquet, JSON lines nor CSV$"),
         (WHOLE[:-1], "dump.json.gz: the gzip data end too early"),
         (WHOLE[:50], "dump.json.gz: the gzip data end too early"),
         (WHOLE[:-8] + zlib.crc32(b"other").to_bytes(4, "little") + WHOLE[-4:], "dump.json.gz: not intact gzip"),

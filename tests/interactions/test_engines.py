@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from conftest import ROOT, parse_gzip_params, review, set_params, write_dump
 from hypothesis import given, settings
@@ -16,7 +17,8 @@ from hypothesis import strategies as st
 
 import filter_reindex
 from sasrec.core.errors import UserError
-from sasrec.dump import reviews
+from sasrec.dump import columns, reviews
+from sasrec.dump.formats import PRESETS
 from sasrec.interactions import engines
 from sasrec.interactions.reindex import FilterReindexParams
 from sasrec.io import files, parquet, spark
@@ -34,9 +36,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def write_reviews(*batches: pa.RecordBatch) -> None:
+def write_reviews(*batches: pa.RecordBatch, schema: pa.Schema = reviews.REVIEWS) -> None:
     files.make_folders(filter_reindex.REVIEWS, filter_reindex.USERS, filter_reindex.RATINGS_PER_READER)
-    with files.atomic_write(filter_reindex.REVIEWS) as partial, parquet.writer(partial, reviews.REVIEWS) as rows:
+    with files.atomic_write(filter_reindex.REVIEWS) as partial, parquet.writer(partial, schema) as rows:
         for batch in batches:
             rows.write(batch)
 
@@ -61,7 +63,11 @@ ROWS = st.tuples(st.sampled_from("abcdé"), st.integers(0, 3), st.sampled_from("
 
 
 @settings(max_examples=4, deadline=None, derandomize=True)
-@given(st.lists(ROWS, min_size=1, max_size=60), st.integers(1, 5), st.sampled_from(["newest_first", "book_idx"]))
+@given(
+    st.lists(ROWS, min_size=1, max_size=60),
+    st.integers(1, 5),
+    st.sampled_from(["newest_first", "oldest_first", "book_idx"]),
+)
 def test_spark_writes_what_duckdb_writes(
     spark_session: "SparkSession",
     tmp_path_factory: pytest.TempPathFactory,
@@ -71,8 +77,8 @@ def test_spark_writes_what_duckdb_writes(
 ) -> None:
     users, days, books = zip(*rows, strict=True)
     dates = [datetime.date(2015, 1, 1) + datetime.timedelta(day) for day in days]
-    columns = [users, dates, books, [3] * len(rows)]
-    arrays = [pa.array(column, field.type) for column, field in zip(columns, reviews.REVIEWS, strict=True)]
+    values = [users, dates, books, [3] * len(rows)]
+    arrays = [pa.array(column, field.type) for column, field in zip(values, reviews.REVIEWS, strict=True)]
     folder = tmp_path_factory.mktemp("property")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -80,6 +86,27 @@ def test_spark_writes_what_duckdb_writes(
         write_reviews(pa.record_batch(arrays, schema=reviews.REVIEWS))
         spark_session.conf.set("spark.sql.files.maxPartitionBytes", "1kb")  # reads the file in several parts
         assert_same_files(FilterReindexParams(min_ratings, order), spark_session, folder)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"same_day_order": "oldest_first"},
+        {"same_day_order": "book_idx"},
+    ],
+)
+def test_spark_writes_what_duckdb_writes_of_seconds(
+    spark_session: "SparkSession", folder: Path, changes: dict[str, object]
+) -> None:
+    rng = np.random.default_rng(0)
+    users, books = ([f"{n}" for n in rng.geometric(0.1, 200)] for _ in range(2))
+    seconds = pa.array(rng.integers(-100_000, 100_000, 200) // 20_000 * 20_000_500).cast(pa.timestamp("ms"))
+    schema = columns.schema(PRESETS["movielens_csv"])
+    batch = pa.record_batch([pa.array(users), seconds, pa.array(books), pa.nulls(200, pa.float32())], schema=schema)
+    write_reviews(batch, schema=schema)
+    section = FilterReindexParams(min_ratings=5, **changes)
+    assert_same_files(section, spark_session, folder)
+    assert pq.ParquetFile(filter_reindex.INTERACTIONS).schema_arrow.field("timestamp").type == pa.date32()
 
 
 @pytest.mark.parametrize(("name", "order"), [("golden/ties", "book_idx"), ("data/goodbooks", "newest_first")])
@@ -128,13 +155,13 @@ def many_reviews(number: int) -> pa.RecordBatch:
     """Random reviews of about 100 bytes."""
     rng = np.random.default_rng(0)
     ids = pa.array([f"{i:040}" for i in range(number // 20)])
-    columns = [
+    values = [
         ids.take(pa.array(rng.integers(0, number // 20, size=number))),
         pa.array(rng.integers(0, 9_000, size=number).astype(np.int32)),
         ids.take(pa.array(rng.integers(0, 20_000, size=number))),
         pa.array(rng.integers(0, 6, size=number).astype(np.int8)),
     ]
-    arrays = [column.cast(field.type) for column, field in zip(columns, reviews.REVIEWS, strict=True)]
+    arrays = [column.cast(field.type) for column, field in zip(values, reviews.REVIEWS, strict=True)]
     return pa.record_batch(arrays, schema=reviews.REVIEWS)
 
 

@@ -2,7 +2,7 @@ import csv
 import hashlib
 import itertools
 import json
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 
 import ibis
@@ -15,7 +15,8 @@ from filter_reindex import write_histogram
 from sasrec.dump import reviews
 from sasrec.interactions.reindex import FilterReindexParams, Tables, reindex
 
-ORDERS = ["newest_first", "book_idx"]
+NOTEBOOK_ORDERS = ["newest_first", "book_idx"]
+ORDERS = ["newest_first", "oldest_first", "book_idx"]
 
 
 def table_of(*rows: tuple[str, int, str]) -> ibis.Table:
@@ -55,9 +56,28 @@ def test_random_reviews_give_what_plain_python_gives(order: str) -> None:
     users = list(dict.fromkeys(user for user, _, _ in kept))
     books = list(dict.fromkeys(book for _, _, book in kept))
     plain = [(users.index(u), day, books.index(b) + 1) for u, day, b in kept]
-    later_lines_first = plain[::-1]  # sorting is stable: within a day this order stays
-    expected = sorted(later_lines_first, key=lambda row: row[:2]) if order == "newest_first" else sorted(plain)
+    in_file = plain[::-1] if order == "newest_first" else plain  # sorting is stable: within a day this order stays
+    expected = sorted(plain) if order == "book_idx" else sorted(in_file, key=lambda row: row[:2])
     assert rows_of(tables) == expected
+
+
+def test_line_order_is_the_order_that_the_format_says() -> None:
+    params = FilterReindexParams(1, "line_order")
+    assert params.with_line_order("oldest_first") == FilterReindexParams(1, "oldest_first")
+    assert FilterReindexParams(1, "book_idx").with_line_order("oldest_first").same_day_order == "book_idx"
+
+
+def test_seconds_order_a_users_books_and_the_interactions_keep_the_day() -> None:
+    times = [datetime(2015, 1, 2, 0, 0, 1), datetime(2015, 1, 1, 23, 59, 59), datetime(2015, 1, 1, 23, 59, 58, 999_000)]
+    columns = {"user_id": ["a"] * 3, "book_id": ["x", "y", "z"], "position": range(3)}
+    table = pa.table(columns | {"timestamp": pa.array(times, pa.timestamp("ms"))})
+    rows = reindex(ibis.memtable(table), FilterReindexParams(1, "oldest_first")).interactions.to_pyarrow()
+    assert rows.schema.field("timestamp").type == pa.date32()
+    assert rows.to_pydict() == {
+        "user_idx": [0] * 3,
+        "timestamp": [d.date() for d in sorted(times)],
+        "book_idx": [3, 2, 1],
+    }
 
 
 def test_the_histograms_count_every_user_and_book_of_the_dump_in_growing_ranges(tmp_path: Path) -> None:
@@ -78,7 +98,9 @@ def ground_truth(shared: Path, name: str, order: str) -> tuple[dict, pa.Table, T
     return truth, parsed, reindex(table, FilterReindexParams(10, order))
 
 
-@pytest.mark.parametrize(("name", "order"), list(itertools.product(["ties", "goodbooks", "amazon_video"], ORDERS)))
+@pytest.mark.parametrize(
+    ("name", "order"), list(itertools.product(["ties", "goodbooks", "amazon_video"], NOTEBOOK_ORDERS))
+)
 def test_the_rows_and_counts_are_those_of_the_notebook(shared: Path, name: str, order: str) -> None:
     truth, parsed, tables = ground_truth(shared, name, order)
     rows = tables.interactions.to_pyarrow()
@@ -88,7 +110,7 @@ def test_the_rows_and_counts_are_those_of_the_notebook(shared: Path, name: str, 
     assert counts == [truth[key] for key in ("reviews", "ratings", "users", "books")]
 
 
-@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("order", NOTEBOOK_ORDERS)
 def test_ties_are_ordered_row_for_row_as_the_notebook_does(shared: Path, order: str) -> None:
     _, _, tables = ground_truth(shared, "ties", order)
     with (shared / "golden" / f"ties_{order}.csv").open() as file:

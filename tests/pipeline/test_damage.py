@@ -227,7 +227,7 @@ WITH_DIGEST = [path for path in READ_BY if path != split.REJECTED]  # of that on
 def read(path: Path) -> object:
     """Read an artefact, of which any part may be damaged, as the stage does that needs it."""
     if path == filter_reindex.REVIEWS:
-        return parquet.check(path, filter_reindex.COLUMNS)
+        return parquet.check(path, filter_reindex.DAYS)
     if path in (split.USERS, split.BOOKS, split.INTERACTIONS):
         return load.read(split.INTERACTIONS, split.USERS, split.BOOKS)
     if path in (evaluate.WEIGHTS, evaluate.CONFIG):

@@ -9,11 +9,9 @@ import msgspec
 
 from sasrec.core.errors import UserError
 from sasrec.core.params import Seed, about
-from sasrec.dump import demo, download, shards
+from sasrec.dump import compression, demo, download, shards
 from sasrec.io import storage
 from sasrec.io.files import atomic_write
-
-GZIP_MAGIC = b"\x1f\x8b"
 
 Bring = Callable[[str, Path], None]
 """Writes the dump at a URL, or a pointer to it, to a path."""
@@ -28,9 +26,7 @@ class FetchParams(msgspec.Struct, frozen=True):
     ]
     file: Annotated[
         str | Annotated[list[str], msgspec.Meta(min_length=1)] | None,
-        about(
-            "path or URL (`s3://…`) of a `.json.gz` dump; a list or a glob names the [shards](scaling.md) of one dump"
-        ),
+        about("path or URL (`s3://…`) of a dump; a list or a glob names the [shards](scaling.md) of one dump"),
     ]
     gdrive_id: Annotated[
         str, msgspec.Meta(pattern="^[A-Za-z0-9_-]+$"), about("Google Drive id of the dump, for source `goodreads`")
@@ -47,7 +43,7 @@ class FetchParams(msgspec.Struct, frozen=True):
 
     def __post_init__(self) -> None:
         if self.source == "file" and not self.file:
-            raise ValueError("fetch.source is file, but fetch.file is null; set it to the path of a .json.gz dump")
+            raise ValueError("fetch.source is file, but fetch.file is null; set it to the path of a dump")
         # Not a pattern: in a union with a list, a pattern makes msgspec 0.22 read memory that is not its own.
         for name in self.names:
             if storage.is_url(name) and not storage.is_readable(name):
@@ -76,7 +72,7 @@ def take(sources: list[shards.Source], destination: Path, bring: Bring) -> None:
     """Write one file to `destination`; write several as shards into a folder there."""
     for source in sources:
         if isinstance(source, Path):  # before copying any
-            check_gzip(source, str(source))
+            check_kind(source, str(source))
     if len(sources) == 1:
         take_one(sources[0], destination, bring)
         return
@@ -94,10 +90,10 @@ def take_one(source: shards.Source, destination: Path, bring: Bring) -> None:
 
 
 def copy(url: str, destination: Path) -> None:
-    """Copy the dump at `url`; raise UserError if it cannot be read or is not gzip."""
+    """Copy the dump at `url`; raise UserError if it cannot be read or is no dump."""
     with atomic_write(destination) as partial:
         storage.copy(url, partial)
-        check_gzip(partial, url)
+        check_kind(partial, url)
 
 
 def stays_elsewhere(params: FetchParams, folder: str | None) -> bool:
@@ -125,14 +121,14 @@ def link_or_copy(source: Path, destination: Path) -> None:
             shutil.copyfile(source, partial)
 
 
-def check_gzip(path: Path, source: str) -> None:
-    """Raise UserError, which names `source`, if `path` is missing, empty or does not begin like gzip."""
-    advice = "set fetch.file in params.yaml to the path of a .json.gz dump"
+def check_kind(path: Path, source: str) -> None:
+    """Raise UserError, which names `source`, if `path` is missing or empty, or does not begin like a dump."""
+    advice = "set fetch.file in params.yaml to the path of a dump"
     if not path.is_file():
         raise UserError(f"{source}: no such file; {advice}")
     with path.open("rb") as file:
-        start = file.read(len(GZIP_MAGIC))
+        start = file.read(compression.NUM_START)
     if not start:
         raise UserError(f"{source}: is empty; {advice}")
-    if start != GZIP_MAGIC:
-        raise UserError(f"{source}: is not gzip; {advice}")
+    if compression.kind(start) is None:
+        raise UserError(f"{source}: {compression.NONE}; {advice}")

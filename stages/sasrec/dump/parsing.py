@@ -11,23 +11,26 @@ from tqdm import tqdm
 
 from sasrec.core.errors import UserError
 from sasrec.dump import reviews, shard_pool, shards
+from sasrec.dump.formats import DEFAULT, PRESETS, Format
 from sasrec.io import files, parquet, spark
 
-ReadShards = Callable[[Sequence[Path]], Generator[shard_pool.Batches, None, None]]
+ReadShards = Callable[[Sequence[Path]], Generator[reviews.Batches, None, None]]
 """Reads shards, and yields each one's batches, in order."""
 
 
 @contextmanager
 def started_engine(
-    params: reviews.ParseGzipParams, spark_params: spark.SparkParams, parent: Path
+    params: reviews.ParseGzipParams, spark_params: spark.SparkParams, dump_format: Format, parent: Path
 ) -> Iterator[ReadShards]:
     """Yield a reader of shards on the params' engine; remove its scratch folder in `parent` after the block."""
     with files.scratch(parent) as scratch:
         if params.engine == "spark":
             with spark.session(spark_params.master, "parse_gzip.engine", scratch) as session:
-                yield partial(shard_pool.read_on_spark, params=params, scratch=scratch, session=session)
+                yield partial(
+                    shard_pool.read_on_spark, params=params, scratch=scratch, session=session, dump_format=dump_format
+                )
         else:
-            yield partial(shard_pool.read, params=params, scratch=scratch)
+            yield partial(shard_pool.read, params=params, scratch=scratch, dump_format=dump_format)
 
 
 def parse(
@@ -37,6 +40,7 @@ def parse(
     params: reviews.ParseGzipParams,
     read: ReadShards,
     folder: str | None = None,
+    dump_format: Format = PRESETS[DEFAULT],
 ) -> None:
     """Use `read` to write the reviews and the malformed lines of `raw`, a file or a folder of shards.
 
@@ -49,7 +53,7 @@ def parse(
     paths = shards.paths(raw)
     first_rejected: list[str] = []
     with (
-        parquet.writer(to_reviews, reviews.REVIEWS, folder) as good,
+        parquet.writer(to_reviews, reviews.schema(dump_format), folder) as good,
         parquet.writer(to_rejected, reviews.REJECTED) as bad,
         tqdm(desc="parse", unit=" lines", unit_scale=True, disable=None) as progress,
         closing(read(paths)) as shards_read,

@@ -1,11 +1,11 @@
-"""Parses gzip JSON lines, one review each, into columns; keeps malformed lines apart, with the reason."""
+"""Parses JSON lines, one review each, into columns; keeps malformed lines apart, with the reason."""
 
 import datetime
-import re
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache, partial
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
@@ -13,7 +13,9 @@ import pyarrow as pa
 
 from sasrec.core.errors import UserError
 from sasrec.core.params import about
-from sasrec.dump import gzip_blocks
+from sasrec.dump import columns, compression, gzip_blocks
+from sasrec.dump.columns import CONTROL_CHARACTER, hold_control_characters, strings
+from sasrec.dump.formats import DEFAULT, PRESETS, ROLES, Format, is_default
 from sasrec.io import storage
 
 BLOCK_BYTES = 1 << 19  # the decompressor delivers 1 MB: a larger read waits for it; a small one stays in cache
@@ -22,13 +24,13 @@ NUM_SHOWN = 3  # rejected lines that the message names
 REJECTED_TEXT_CHARACTERS = 200
 MIN_EXPANDED_BYTES = 1 << 26  # less text harms nobody, so parse_gzip.max_expansion is not applied
 MALFORMED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)  # what decoding a line raises
-CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 REVIEWS = pa.schema(
     [("user_id", pa.string()), ("timestamp", pa.date32()), ("book_id", pa.string()), ("rating", pa.int8())]
 )
 REJECTED = pa.schema([("line_number", pa.int64()), ("reason", pa.string()), ("text", pa.string())])
-
+Batches = Iterator[tuple[pa.RecordBatch, pa.RecordBatch]]
+"""Batches of reviews, each with the rejected lines between them."""
 
 EPOCH = datetime.date(1970, 1, 1).toordinal()
 
@@ -75,8 +77,12 @@ class Review(msgspec.Struct, gc=False):
     rating: Annotated[int, msgspec.Meta(ge=0, le=5)]  # 0: reviewed without stars
 
 
+REVIEW = msgspec.json.Decoder(Review)
+Value = TypeVar("Value")
+
+
 class DamagedError(UserError):
-    """A file of the dump is not complete, intact gzip."""
+    """A file of the dump is empty, damaged or of another kind."""
 
     def __init__(self, path: str, reason: str) -> None:
         super().__init__(path, reason)
@@ -95,29 +101,46 @@ class Rejected(NamedTuple):
     text: str  # its first REJECTED_TEXT_CHARACTERS characters
 
 
-def read(path: Path, params: ParseGzipParams) -> Iterator[tuple[pa.RecordBatch, pa.RecordBatch]]:
-    """Yield (reviews, rejected) batches of schemas REVIEWS and REJECTED, in file order, in bounded memory.
+def schema(dump_format: Format) -> pa.Schema:
+    """Return the schema of reviews.parquet."""
+    return REVIEWS if is_default(dump_format) else columns.schema(dump_format)
+
+
+def read(path: Path, params: ParseGzipParams, dump_format: Format = PRESETS[DEFAULT]) -> Batches:
+    """Yield (reviews, rejected) batches of `schema` and REJECTED, in file order, in bounded memory.
 
     Every line of the file is a row of exactly one of the two. Parsing ends early where `params.refuse` says so.
 
     Raises:
-        DamagedError: the file is empty, not gzip, truncated or damaged.
+        DamagedError: the file is empty, of another kind, truncated or damaged.
         UserError: the file expands beyond `params.max_expansion`, or cannot be read.
 
     """
-    line_number, num_rejected = 1, 0
-    blocks = _decompressed(path, params.max_expansion)
-    for block in _complete_lines(blocks, params.max_line_bytes):
-        for reviews, rejected in _parse(block, line_number, params.max_line_bytes):
+    blocks = decompressed(path, params.max_expansion)
+    parse = _parse if is_default(dump_format) else partial(_parse_any, dump_format=dump_format)
+    return until_refused(_read(blocks, params.max_line_bytes, parse), blocks, params)
+
+
+def until_refused(batches: Batches, blocks: Iterator[bytes], params: ParseGzipParams) -> Batches:
+    """Yield `batches`, which come from `blocks`, and end early where `params.refuse` says so."""
+    num_rejected = 0
+    for reviews, rejected in batches:
+        num_rejected += len(rejected)
+        yield reviews, rejected
+        if params.refuse(num_rejected):
+            deque(blocks, maxlen=0)  # read on to the checksum: only it tells damage from malformed lines
+            return
+
+
+def _read(blocks: Iterable[bytes], max_line_bytes: int, parse: Callable[[bytes, int, int], Batches]) -> Batches:
+    line_number = 1
+    for block in complete_lines(blocks, max_line_bytes):
+        for reviews, rejected in parse(block, line_number, max_line_bytes):
             line_number += len(reviews) + len(rejected)
-            num_rejected += len(rejected)
             yield reviews, rejected
-            if params.refuse(num_rejected):
-                deque(blocks, maxlen=0)  # read on to the checksum: only it tells damage from malformed lines
-                return
 
 
-def _decompressed(path: Path, max_expansion: int) -> Iterator[bytes]:
+def decompressed(path: Path, max_expansion: int) -> Iterator[bytes]:
     """Yield the decompressed content of `path` in blocks of BLOCK_BYTES; raise as `read` does."""
     pointer = storage.pointer(path)
     name = pointer.url if pointer else str(path)
@@ -126,11 +149,11 @@ def _decompressed(path: Path, max_expansion: int) -> Iterator[bytes]:
         raise DamagedError(str(path), "is empty")
     try:
         with storage.open_with_progress(path, "read") as raw:
-            for block in gzip_blocks.decompressed(raw, BLOCK_BYTES):
+            for block in compression.decompressed(raw, BLOCK_BYTES):
                 num_bytes += len(block)
                 if num_bytes > max(MIN_EXPANDED_BYTES, max_expansion * num_compressed):
                     raise UserError(
-                        f"{name}: {num_compressed} bytes of gzip expand to {num_bytes} and more; get another dump, "
+                        f"{name}: {num_compressed} bytes expand to {num_bytes} and more; get another dump, "
                         f"or raise parse_gzip.max_expansion in params.yaml, now {max_expansion}"
                     )
                 yield block
@@ -140,7 +163,7 @@ def _decompressed(path: Path, max_expansion: int) -> Iterator[bytes]:
         raise UserError(f"{name}: cannot be read ({error}); run `dvc repro` again") from None
 
 
-def _complete_lines(blocks: Iterable[bytes], max_line_bytes: int) -> Iterator[bytes]:
+def complete_lines(blocks: Iterable[bytes], max_line_bytes: int) -> Iterator[bytes]:
     """Yield blocks of complete lines, each without its last line end.
 
     A line longer than `max_line_bytes` may lose its tail, but stays longer than that.
@@ -166,16 +189,16 @@ def _parse(
     block: bytes, first_line_number: int, max_line_bytes: int
 ) -> Iterator[tuple[pa.RecordBatch, pa.RecordBatch]]:
     """Yield the rows of `block`: one pair of batches if all lines are reviews, else one for each of `_pieces`."""
-    reviews = _parse_at_once(block, max_line_bytes)
+    reviews = _parse_at_once(block, max_line_bytes, REVIEW)
     if reviews is not None:
         batch = _reviews_batch(reviews)
-        if not any(_hold_control_characters(batch[name]) for name in ("user_id", "book_id")):
-            yield batch, _rejected_batch([])
+        if not any(hold_control_characters(batch[name]) for name in ("user_id", "book_id")):
+            yield batch, rejected_batch([])
             return
     for lines in _pieces(block):
         reviews, rejected = _parse_line_by_line(lines, first_line_number, max_line_bytes)
         first_line_number += len(reviews) + len(rejected)
-        yield _reviews_batch(reviews), _rejected_batch(rejected)
+        yield _reviews_batch(reviews), rejected_batch(rejected)
 
 
 def _pieces(block: bytes) -> Iterator[bytes]:
@@ -187,8 +210,8 @@ def _pieces(block: bytes) -> Iterator[bytes]:
         begin = end + 1
 
 
-def _parse_at_once(block: bytes, max_line_bytes: int) -> list[Review] | None:
-    """Return one review per line, ids unchecked for control characters; None if some line may not be a review.
+def _parse_at_once(block: bytes, max_line_bytes: int, decoder: msgspec.json.Decoder[Any]) -> list[Any] | None:
+    """Return one value per line, ids unchecked for control characters; None if some line may not be one.
 
     decode_lines ignores line ends: a value may span lines, and a line may hold several values. But no value holds a
     closing brace, a newline and an opening brace in a row: a JSON string has no raw newline, and outside strings no
@@ -204,10 +227,10 @@ def _parse_at_once(block: bytes, max_line_bytes: int) -> list[Review] | None:
     if len(block) > max_line_bytes and np.diff(ends, prepend=-1, append=len(block)).max() - 1 > max_line_bytes:
         return None
     try:
-        reviews = msgspec.json.Decoder(Review).decode_lines(block)
+        values = decoder.decode_lines(block)
     except MALFORMED:
         return None
-    return reviews if len(reviews) == len(ends) + 1 else None
+    return values if len(values) == len(ends) + 1 else None
 
 
 def _is_utf8(block: bytes) -> bool:
@@ -220,41 +243,87 @@ def _is_utf8(block: bytes) -> bool:
     return True
 
 
-def _hold_control_characters(ids: pa.StringArray) -> bool:
-    octets = np.frombuffer(ids.buffers()[2], np.uint8)
-    if octets.min() >= 0x20 and octets.max() < 0x7F:
-        return False
-    beyond_ascii = (octets[:-1] == 0xC2) & (octets[1:] < 0xA0)  # U+0080 to U+009F in UTF-8
-    return bool((octets < 0x20).any() or (octets == 0x7F).any() or beyond_ascii.any())
-
-
 def _parse_line_by_line(
     block: bytes, first_line_number: int, max_line_bytes: int
 ) -> tuple[list[Review], list[Rejected]]:
-    decoder = msgspec.json.Decoder(Review)
     reviews: list[Review] = []
     rejected: list[Rejected] = []
     for number, line in enumerate(block.split(b"\n"), first_line_number):
         try:
-            reviews.append(_parse_line(line, decoder, max_line_bytes))
+            reviews.append(_parse_line(line, max_line_bytes))
         except MALFORMED as error:
-            beginning = line[: 4 * REJECTED_TEXT_CHARACTERS]  # UTF-8 has at most four bytes a character
-            text = beginning.decode("utf-8", "replace")[:REJECTED_TEXT_CHARACTERS]
-            rejected.append(Rejected(number, str(error), text))
+            rejected.append(Rejected(number, str(error), beginning(line)))
     return reviews, rejected
 
 
-def _parse_line(line: bytes, decoder: msgspec.json.Decoder[Review], max_line_bytes: int) -> Review:
+def beginning(line: bytes) -> str:
+    """Return the first REJECTED_TEXT_CHARACTERS of a line."""
+    enough = line[: 4 * REJECTED_TEXT_CHARACTERS]  # UTF-8 has at most four bytes a character
+    return enough.decode("utf-8", "replace")[:REJECTED_TEXT_CHARACTERS]
+
+
+def _parse_line(line: bytes, max_line_bytes: int) -> Review:
     """Return the review; raise one of MALFORMED if the line is not one."""
-    if len(line) > max_line_bytes:
-        raise msgspec.ValidationError(f"longer than parse_gzip.max_line_bytes, {max_line_bytes}")
-    if not line.strip():
-        raise msgspec.ValidationError("blank line")
-    review = decoder.decode(line.decode())
+    review = _decode(line, REVIEW, max_line_bytes)
     for name in ("user_id", "book_id"):
         if CONTROL_CHARACTER.search(getattr(review, name)):
             raise msgspec.ValidationError(f"Control character - at `$.{name}`")
     return review
+
+
+def _decode(line: bytes, decoder: msgspec.json.Decoder[Value], max_line_bytes: int) -> Value:
+    if len(line) > max_line_bytes:
+        raise msgspec.ValidationError(f"longer than parse_gzip.max_line_bytes, {max_line_bytes}")
+    if not line.strip():
+        raise msgspec.ValidationError("blank line")
+    return decoder.decode(line.decode())
+
+
+def _parse_any(block: bytes, first_line_number: int, max_line_bytes: int, dump_format: Format) -> Batches:
+    """Yield the rows of `block` as `_parse` does, of any format of JSON lines."""
+    decoder = _decoder(dump_format)
+    values = _parse_at_once(block, max_line_bytes, decoder)
+    if values is not None:
+        batch, reasons = columns.convert(_found(values, dump_format), dump_format)
+        if not reasons:
+            yield batch, rejected_batch([])
+            return
+    for piece in _pieces(block):
+        lines = piece.split(b"\n")
+        decoded: dict[int, Any] = {}
+        reasons = {}
+        for row, line in enumerate(lines):
+            try:
+                decoded[row] = _decode(line, decoder, max_line_bytes)
+            except MALFORMED as error:
+                reasons[row] = str(error)
+        batch, refused = columns.convert(_found(list(decoded.values()), dump_format), dump_format)
+        rows = list(decoded)
+        reasons |= {rows[row]: reason for row, reason in refused.items()}
+        yield (
+            batch,
+            rejected_batch(
+                [Rejected(first_line_number + row, reasons[row], beginning(lines[row])) for row in sorted(reasons)]
+            ),
+        )
+        first_line_number += len(lines)
+
+
+@cache
+def _decoder(dump_format: Format) -> msgspec.json.Decoder[Any]:
+    """Return a decoder of lines into the fields of the format; it ignores others."""
+    names = {role: getattr(dump_format, role) for role in ROLES if getattr(dump_format, role) is not None}
+    fields = [(role, str | int | float | None, None) for role in names]
+    return msgspec.json.Decoder(msgspec.defstruct("Line", fields, rename=names, gc=False))
+
+
+def _found(lines: list[Any], dump_format: Format) -> columns.Found:
+    return columns.Found(
+        user=columns.of_values([line.user for line in lines]),
+        item=columns.of_values([line.item for line in lines]),
+        time=columns.of_values([line.time for line in lines]),
+        rating=None if dump_format.rating is None else columns.of_values([line.rating for line in lines]),
+    )
 
 
 def _reviews_batch(reviews: list[Review]) -> pa.RecordBatch:
@@ -262,25 +331,16 @@ def _reviews_batch(reviews: list[Review]) -> pa.RecordBatch:
     days = np.fromiter([review.timestamp.toordinal() for review in reviews], np.int32, len(reviews)) - EPOCH
     ratings = bytes([review.rating for review in reviews])
     columns = [
-        _strings([review.user_id for review in reviews]),
+        strings([review.user_id for review in reviews]),
         pa.Array.from_buffers(pa.date32(), len(reviews), [None, pa.py_buffer(days)]),
-        _strings([review.book_id for review in reviews]),
+        strings([review.book_id for review in reviews]),
         pa.Array.from_buffers(pa.int8(), len(reviews), [None, pa.py_buffer(ratings)]),
     ]
     return pa.RecordBatch.from_arrays(columns, schema=REVIEWS)
 
 
-def _strings(texts: list[str]) -> pa.Array:
-    joined = "".join(texts)
-    encoded = joined.encode()
-    is_ascii = len(encoded) == len(joined)
-    lengths = map(len, texts if is_ascii else [text.encode() for text in texts])
-    offsets = np.zeros(len(texts) + 1, np.int32)
-    np.cumsum(np.fromiter(lengths, np.int32, len(texts)), out=offsets[1:])
-    return pa.Array.from_buffers(pa.string(), len(texts), [None, pa.py_buffer(offsets), pa.py_buffer(encoded)])
-
-
-def _rejected_batch(rejected: list[Rejected]) -> pa.RecordBatch:
+def rejected_batch(rejected: list[Rejected]) -> pa.RecordBatch:
+    """Return rejected lines as a batch of schema REJECTED."""
     columns = zip(*rejected, strict=True) if rejected else [[]] * len(REJECTED)
     arrays = [
         pa.array(column, field.type) if column else pa.nulls(0, field.type)  # pa.array would import pandas

@@ -9,7 +9,7 @@ import sys
 import threading
 import uuid
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
@@ -24,34 +24,42 @@ from tqdm import tqdm
 
 from sasrec.core import interrupts
 from sasrec.core.errors import UserError
-from sasrec.dump import reviews
+from sasrec.dump import reviews, tables
+from sasrec.dump.formats import DEFAULT, PRESETS, File, Format
+from sasrec.dump.reviews import Batches
 from sasrec.io import spark
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-Batches = Iterator[tuple[pa.RecordBatch, pa.RecordBatch]]
+READERS: Mapping[File, Callable[[Path, reviews.ParseGzipParams, Format], Batches]] = {
+    "json_lines": reviews.read,
+    "csv": tables.read_csv,
+    "parquet": tables.read_parquet,
+}
 
 
-def read(shards: Sequence[Path], params: reviews.ParseGzipParams, scratch: Path) -> Generator[Batches, None, None]:
-    """Yield each shard's batches, in order, as `reviews.read` does; consume them before the next shard's.
+def read(
+    shards: Sequence[Path], params: reviews.ParseGzipParams, scratch: Path, dump_format: Format = PRESETS[DEFAULT]
+) -> Generator[Batches, None, None]:
+    """Yield each shard's batches, in order, as the reader of its format does; consume them before the next shard's.
 
     Several processes write parsed shards to the folder `scratch`, which is made and where a bounded number waits. If
     one process suffices, it is this one and writes no file.
 
     Raises:
-        UserError: see `reviews.read`; or a process was killed.
+        UserError: see READERS; or a process was killed.
 
     """
     # Each process decompresses in a second thread, so it keeps two cores busy.
     num_processes = min(params.num_processes or max(1, _num_cores() // 2), len(shards))
     if num_processes == 1:
-        yield from (reviews.read(shard, params) for shard in shards)
+        yield from (READERS[dump_format.file](shard, params, dump_format) for shard in shards)
         return
     scratch.mkdir()
     try:
         with _processes(num_processes) as pool:
-            started = (_submit(pool, shard, params, scratch / shard.name) for shard in shards)
+            started = (_submit(pool, shard, params, dump_format, scratch / shard.name) for shard in shards)
             pending = deque(islice(started, 2 * num_processes))
             while pending:
                 folder = pending.popleft().result()
@@ -66,15 +74,15 @@ def read(shards: Sequence[Path], params: reviews.ParseGzipParams, scratch: Path)
 
 
 def read_on_spark(
-    shards: Sequence[Path], params: reviews.ParseGzipParams, scratch: Path, session: "SparkSession"
+    shards: Sequence[Path],
+    params: reviews.ParseGzipParams,
+    scratch: Path,
+    session: "SparkSession",
+    dump_format: Format = PRESETS[DEFAULT],
 ) -> Generator[Batches, None, None]:
     """Yield each shard's batches as `read` does, after Spark's processes have parsed all shards into `scratch`.
 
-    Those processes must see `scratch` and the shards under the same paths as this one.
-
-    Raises:
-        UserError: see `reviews.read`; or Spark fails.
-
+    Those processes must see `scratch` and the shards under the same paths as this one. Raises also where Spark fails.
     """
     working_folder = Path.cwd()
 
@@ -83,7 +91,7 @@ def read_on_spark(
             folder = working_folder / scratch / f"{number}.{uuid.uuid4().hex}"  # Spark may retry, even at once
             error = damage = ""
             try:
-                _store(working_folder / shards[number], params, folder)
+                _store(working_folder / shards[number], params, dump_format, folder)
             except reviews.DamagedError as raised:
                 damage = raised.reason
             except UserError as raised:
@@ -124,9 +132,11 @@ def _processes(number: int) -> Iterator[ProcessPoolExecutor]:
             raise
 
 
-def _submit(pool: ProcessPoolExecutor, shard: Path, params: reviews.ParseGzipParams, folder: Path) -> Future[Path]:
+def _submit(
+    pool: ProcessPoolExecutor, shard: Path, params: reviews.ParseGzipParams, dump_format: Format, folder: Path
+) -> Future[Path]:
     with interrupts.kept_from_processes():  # submitting may start a process
-        return pool.submit(_store, shard, params, folder)
+        return pool.submit(_store, shard, params, dump_format, folder)
 
 
 def _set_up_process(receiver: Connection) -> None:
@@ -142,16 +152,16 @@ def _exit_with_pipe(receiver: Connection) -> None:
     os._exit(1)
 
 
-def _store(shard: Path, params: reviews.ParseGzipParams, folder: Path) -> Path:
+def _store(shard: Path, params: reviews.ParseGzipParams, dump_format: Format, folder: Path) -> Path:
     """Make `folder`, write the batches of `shard` into it and return it."""
     folder.mkdir()
     with (
         pa.OSFile(str(folder / "reviews"), "wb") as good_file,
         pa.OSFile(str(folder / "rejected"), "wb") as bad_file,
-        pa.ipc.new_stream(good_file, reviews.REVIEWS) as good,
+        pa.ipc.new_stream(good_file, reviews.schema(dump_format)) as good,
         pa.ipc.new_stream(bad_file, reviews.REJECTED) as bad,
     ):
-        for parsed, rejected in reviews.read(shard, params):
+        for parsed, rejected in READERS[dump_format.file](shard, params, dump_format):
             good.write(parsed)
             bad.write(rejected)
     return folder

@@ -16,10 +16,11 @@ class FilterReindexParams(msgspec.Struct, frozen=True):
 
     min_ratings: Annotated[Count, about("users with fewer reviews are dropped")]
     same_day_order: Annotated[
-        Literal["newest_first", "book_idx"],
+        Literal["line_order", "newest_first", "oldest_first", "book_idx"],
         about(
-            "order of one user's reviews of one day: `newest_first`: the dump lists newest first, so a later line is "
-            "an earlier event · `book_idx`: ascending index, as in the notebook"
+            "order of one user's reviews of one day, or of one second where the dump has seconds: `line_order`: as "
+            "`dump_format.line_order` says · `newest_first`: the dump lists newest first, so a later line is an "
+            "earlier event · `oldest_first` · `book_idx`: ascending index, as in the notebook"
         ),
     ]
     engine: Annotated[
@@ -30,6 +31,11 @@ class FilterReindexParams(msgspec.Struct, frozen=True):
         Annotated[str, msgspec.Meta(pattern=r"^[1-9][0-9]*(\.[0-9]+)? ?[KMGT]i?B$")] | None,
         about("memory of DuckDB, such as `4GB`; it writes the rest to the disk; null: 80 % of the memory"),
     ] = None
+
+    def with_line_order(self, line_order: Literal["newest_first", "oldest_first"]) -> "FilterReindexParams":
+        """Return the params with the order of the dump's lines where they ask for it."""
+        order = line_order if self.same_day_order == "line_order" else self.same_day_order
+        return msgspec.structs.replace(self, same_day_order=order)
 
 
 class Tables(NamedTuple):
@@ -56,33 +62,29 @@ def reindex(reviews: Table, params: FilterReindexParams, store: Store = lazily) 
 
     `reviews` has the columns user_id, timestamp, book_id and position, the row's number in the file. Indices, int32,
     follow the first appearance in the file among the rows that survive the filter. `store` is called for tables of
-    distinct users and books, which are small and used several times.
+    distinct users and books, which are small and used several times. The params' same_day_order is not line_order (see
+    `with_line_order`).
     """
     by_user = store("readers", reviews.group_by("user_id").agg(num_ratings=_.count(), first=_.position.min()))
     survivors = by_user.filter(_.num_ratings >= params.min_ratings)
-    numbered = survivors.mutate(user_idx=_rank_by_first_appearance().cast("int32")).order_by("user_idx")
-    users = store("users", numbered.select("user_idx", "user_id", "num_ratings"))
+    users = store("users", _numbered(survivors, "user", first_index=0))
 
     # One pass over the rows counts each book's reviews in the dump and those that survive.
     kept = _.user_idx.notnull()
     by_book = reviews.left_join(users, "user_id").group_by("book_id")
     by_book = by_book.agg(in_dump=_.count(), num_ratings=kept.sum(), first=_.position.min(where=kept))
     by_book = store("books_of_dump", by_book)
-    numbered = (
-        by_book.filter(_.num_ratings > 0)
-        .mutate(book_idx=(_rank_by_first_appearance() + 1).cast("int32"))
-        .order_by("book_idx")
-    )
-    books = store("books", numbered.select("book_idx", "book_id", "num_ratings"))
+    books = store("books", _numbered(by_book.filter(_.num_ratings > 0), "book", first_index=1))
 
-    # The dump lists a user's reviews newest first, so a later line of the same day is an earlier event.
-    same_day = {"newest_first": [_.position.desc()], "book_idx": [_.book_idx, _.position]}
+    same_day = [_.book_idx, _.position] if params.same_day_order == "book_idx" else [_line_order(params)]
     interactions = (
         reviews.inner_join(users, "user_id")
         .inner_join(books, "book_id")
-        .order_by("user_idx", "timestamp", *same_day[params.same_day_order])
+        .order_by("user_idx", "timestamp", *same_day)
         .select("user_idx", "timestamp", "book_idx")
     )
+    if reviews.timestamp.type().is_timestamp():
+        interactions = interactions.mutate(timestamp=_.timestamp.cast("date"))
     return Tables(
         users=users.order_by("user_idx"),
         books=books.order_by("book_idx"),
@@ -92,5 +94,12 @@ def reindex(reviews: Table, params: FilterReindexParams, store: Store = lazily) 
     )
 
 
-def _rank_by_first_appearance() -> ibis.expr.types.IntegerValue:
-    return ibis.row_number().over(order_by="first")
+def _line_order(params: FilterReindexParams) -> ibis.Value:
+    """Return what orders rows of the same time: where the dump lists newest first, a later line is earlier."""
+    return _.position.desc() if params.same_day_order == "newest_first" else _.position.asc()
+
+
+def _numbered(counted: Table, kind: str, first_index: int) -> Table:
+    """Return index, id and num_ratings of users or books, numbered by their first appearance."""
+    index = (ibis.row_number().over(order_by="first") + first_index).cast("int32").name(f"{kind}_idx")
+    return counted.select(index, f"{kind}_id", "num_ratings").order_by(f"{kind}_idx")

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
 BLOCK_BYTES = 1 << 22
+POINTER_START = b'{\n  "url": '  # a dump of JSON lines has no line of a brace alone
 # Only fsspec's schemes of network storages: a param must not make a stage write anywhere on this machine.
 WRITABLE = ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "oss", "oci", "hdfs", "webhdfs", "sftp", "ssh", "smb")
 READABLE = (*WRITABLE, "http", "https", "ftp", "hf")
@@ -118,7 +119,7 @@ def pointer(path: Path) -> Pointer | None:
 
     """
     with path.open("rb") as file:
-        if file.read(1) != b"{":
+        if file.read(len(POINTER_START)) != POINTER_START:
             return None
     try:
         return msgspec.json.decode(path.read_bytes(), type=Pointer)

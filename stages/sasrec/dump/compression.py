@@ -1,0 +1,56 @@
+"""Tells gzip, zstd, Parquet and text by their first bytes, and decompresses the first two block by block."""
+
+import io
+from collections.abc import Iterator
+from typing import IO, Literal
+
+import pyarrow as pa
+
+from sasrec.dump import gzip_blocks
+
+Kind = Literal["gzip", "zstd", "parquet", "text"]
+MAGIC: dict[bytes, Kind] = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"PAR1": "parquet"}
+NUM_START = 512  # bytes that tell the kind
+BUFFER_BYTES = 1 << 17
+NONE = "is neither gzip, zstd, Parquet, JSON lines nor CSV"
+NO_TEXT = (b"BZh", b"<")  # bzip2, and a web page that a server sent instead
+
+
+def kind(start: bytes) -> Kind | None:
+    """Return the kind of a file that begins with `start`, NUM_START bytes or all; None if it is no dump."""
+    for magic, name in MAGIC.items():
+        if start.startswith(magic) or (start and magic.startswith(start)):  # cut off
+            return name
+    return None if b"\0" in start or start.lstrip().startswith(NO_TEXT) else "text"
+
+
+def decompressed(raw: io.RawIOBase, block_bytes: int) -> Iterator[bytes]:
+    """Yield the content of `raw`, gzip, zstd or text, in blocks of `block_bytes` or less.
+
+    Raises:
+        DamagedError: the content is damaged, or of another kind.
+        OSError: `raw` cannot be read.
+
+    """
+    file = io.BufferedReader(raw, BUFFER_BYTES)
+    found = kind(file.peek(NUM_START)[:NUM_START])
+    if found == "gzip":
+        yield from gzip_blocks.decompressed(file, block_bytes)  # type: ignore[arg-type]  # it has what isal calls
+    elif found == "zstd":
+        yield from _of_zstd(file, block_bytes)
+    elif found == "text":
+        while block := file.read(block_bytes):
+            yield block
+    else:
+        raise gzip_blocks.DamagedError("is Parquet; set dump_format.file to parquet" if found else NONE)
+
+
+def _of_zstd(file: IO[bytes], block_bytes: int) -> Iterator[bytes]:
+    stream = pa.CompressedInputStream(pa.PythonFile(file, "r"), "zstd")
+    try:
+        while block := stream.read(block_bytes):
+            yield block
+    except OSError as error:
+        if error.errno is not None:  # of the file
+            raise
+        raise gzip_blocks.DamagedError(f"not intact zstd ({error})") from None

@@ -1,0 +1,276 @@
+"""Each shape of dump gives the same histories, whatever compresses and divides it."""
+
+import datetime
+import gzip
+import json
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import ROOT, committed, parse_gzip_params, set_params
+
+import fetch
+import filter_reindex
+import parse_gzip
+from sasrec.core.errors import UserError
+from sasrec.dump import reviews, tables
+from sasrec.dump.formats import PRESETS, DumpFormatParams, Format
+
+Row = tuple[int, int, int, int]  # user, item, stars, second
+
+
+def made_up() -> list[list[Row]]:
+    """Each user's rows, oldest first: 12 items, most on one day, each at a second of its own."""
+    rng = random.Random(0)
+    users = []
+    for user in range(1, 21):
+        second = rng.randrange(1_200_000_000, 1_500_000_000)
+        rows = []
+        for item in rng.sample(range(1, 60), 12):
+            second += rng.choice([61, 3_607, 86_411])
+            rows.append((user, item, rng.randrange(1, 6), second))
+        users.append(rows)
+    return users
+
+
+USERS = made_up()
+OLDEST_FIRST = [row for rows in USERS for row in rows]
+NEWEST_FIRST = [row for rows in USERS for row in reversed(rows)]
+HISTORIES = [[item for _, item, _, _ in rows] for rows in USERS]
+
+
+def in_california(second: int) -> str:
+    zone = datetime.timezone(datetime.timedelta(hours=-7))
+    return datetime.datetime.fromtimestamp(second, zone).strftime("%a %b %d %H:%M:%S %z %Y")
+
+
+def a_day(second: int) -> str:
+    return datetime.datetime.fromtimestamp(second, datetime.UTC).date().isoformat()
+
+
+def json_lines(rows: list[Row], shape: Callable[[int, int, int, int], object]) -> list[str]:
+    return [json.dumps(shape(*row)) for row in rows]
+
+
+def goodreads(time: str, told: Callable[[int], str]) -> list[str]:
+    return json_lines(
+        NEWEST_FIRST,
+        lambda u, i, r, t: {"user_id": str(u), "book_id": str(i), "rating": r, time: told(t), "text": "a, é"},
+    )
+
+
+SHAPES = {
+    "goodreads_spoiler": goodreads("timestamp", a_day),
+    "goodreads_reviews": goodreads("date_added", in_california),
+    "goodreads_interactions": goodreads("date_added", in_california),
+    "amazon_2014": json_lines(
+        OLDEST_FIRST,
+        lambda u, i, r, t: {"reviewerID": str(u), "asin": str(i), "overall": float(r), "unixReviewTime": t},
+    ),
+    "amazon_2023": json_lines(
+        OLDEST_FIRST,
+        lambda u, i, r, t: {"user_id": str(u), "parent_asin": str(i), "rating": r, "timestamp": t * 1000 + 7},
+    ),
+    "movielens_csv": ["userId,movieId,rating,timestamp", *(f"{u},{i},{r - 0.5},{t}" for u, i, r, t in OLDEST_FIRST)],
+    "movielens_1m": [f"{u}::{i}::{r}::{t}" for u, i, r, t in OLDEST_FIRST],
+    "movielens_100k": [f"{u}\t{i}\t{r}\t{t}" for u, i, r, t in OLDEST_FIRST],
+    "recbole": [
+        "user_id:token\titem_id:token\trating:float\ttimestamp:float",
+        *(f"{u}\t{i}\t{float(r)}\t{float(t)}" for u, i, r, t in OLDEST_FIRST),
+    ],
+}
+COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {
+    "plain": lambda content: content,
+    "gzip": lambda content: gzip.compress(content, mtime=0),
+    "zstd": lambda content: pa.Codec("zstd").compress(content, asbytes=True),
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def write(path: Path, lines: list[str], compressor: str = "plain") -> str:
+    path.write_bytes(COMPRESSORS[compressor]("".join(f"{line}\n" for line in lines).encode()))
+    return str(path)
+
+
+def histories(file: str | list[str], dump_format: dict[str, object], **params: object) -> list[list[int]]:
+    """Run the first stages on a dump; return each user's items, by their numbers in the dump."""
+    set_params(Path(), fetch={"source": "file", "file": file}, dump_format=dump_format, filter_reindex=params)
+    fetch.main()
+    parse_gzip.main()
+    filter_reindex.main()
+    books = pq.ParquetFile(filter_reindex.BOOKS).read()["book_id"].to_pylist()
+    users = pq.ParquetFile(filter_reindex.USERS).read()["user_id"].to_pylist()
+    found: list[list[int]] = [[] for _ in users]
+    for row in pq.ParquetFile(filter_reindex.INTERACTIONS).read().to_pylist():
+        found[row["user_idx"]].append(int(books[row["book_idx"] - 1]))
+    return found
+
+
+def test_every_preset_has_a_shape_here() -> None:
+    assert SHAPES.keys() == PRESETS.keys()
+
+
+@pytest.mark.parametrize("compressor", COMPRESSORS)
+@pytest.mark.parametrize("preset", SHAPES)
+def test_each_preset_reads_its_shape(folder: Path, preset: str, compressor: str) -> None:
+    assert histories(write(folder / "dump", SHAPES[preset], compressor), {"preset": preset}) == HISTORIES
+
+
+@pytest.mark.parametrize("preset", SHAPES)
+def test_each_preset_reads_shards_of_any_compression(folder: Path, preset: str) -> None:
+    header = SHAPES[preset][:1] if PRESETS[preset].file == "csv" and PRESETS[preset].header else []
+    lines = SHAPES[preset][len(header) :]
+    parts = [header + lines[:30], header + lines[30:31], header + lines[31:]]
+    shards = [
+        write(folder / f"part-{compressor}", part, compressor)
+        for part, compressor in zip(parts, COMPRESSORS, strict=True)
+    ]
+    assert histories(shards, {"preset": preset}) == HISTORIES
+
+
+def test_amazons_csv_is_its_preset_with_another_file(folder: Path) -> None:
+    lines = ["user_id,parent_asin,rating,timestamp", *(f"{u},{i},{r}.0,{t * 1000}" for u, i, r, t in OLDEST_FIRST)]
+    assert histories(write(folder / "dump", lines), {"preset": "amazon_2023", "file": "csv"}) == HISTORIES
+
+
+CUSTOM = {"preset": "custom", "user": "who", "item": "what", "time": "when"}
+TIMES = {
+    "timestamps": lambda seconds: pa.array(seconds).cast(pa.timestamp("s")),
+    "with a zone": lambda seconds: pa.array(seconds).cast(pa.timestamp("ns", "UTC")),
+    "seconds": lambda seconds: pa.array(seconds, pa.uint32()),
+    "floats": lambda seconds: pa.array(seconds, pa.float64()),
+}
+
+
+@pytest.mark.parametrize("times", TIMES)
+def test_parquet_is_read_with_any_type_of_time(folder: Path, times: str) -> None:
+    users, items, _stars, seconds = map(list, zip(*OLDEST_FIRST, strict=True))
+    columns = {"what": items, "other": [[1]] * len(items), "when": TIMES[times](seconds)}
+    pq.write_table(pa.table(columns | {"who": pa.array(map(str, users)).dictionary_encode()}), folder / "dump")
+    assert histories("dump", CUSTOM | {"file": "parquet", "time_format": "epoch_s"}) == HISTORIES
+
+
+@pytest.mark.parametrize(("time_format", "pattern"), [("iso", "%Y-%m-%dT%H:%M:%SZ"), ("%d.%m.%y %I:%M:%S %p",) * 2])
+def test_a_custom_csv_is_read_as_its_keys_say(folder: Path, time_format: str, pattern: str) -> None:
+    told = [datetime.datetime.fromtimestamp(t, datetime.UTC).strftime(pattern) for _, _, _, t in OLDEST_FIRST]
+    lines = [f'"{told}"; "x"";\n y";{i};{u}' for (u, i, _, _), told in zip(OLDEST_FIRST, told, strict=True)]
+    keys = {
+        "file": "csv",
+        "delimiter": ";",
+        "header": False,
+        "user": 4,
+        "item": 3,
+        "time": 1,
+        "time_format": time_format,
+    }
+    lines = [line.replace('; "x', ';"x') for line in lines]
+    assert histories(write(folder / "dump", lines), CUSTOM | keys) == HISTORIES
+
+
+def test_a_dump_that_lists_oldest_first_is_not_reversed(folder: Path) -> None:
+    rows = [(user, 100 * user + step) for user in range(1, 5) for step in range(12)]
+    lines = [
+        json.dumps({"user_id": str(u), "book_id": str(b), "timestamp": "2016-05-01", "rating": 5}) for u, b in rows
+    ]
+    expected = [[100 * user + step for step in range(12)] for user in range(1, 5)]
+    path = write(folder / "dump", lines)
+    assert histories(path, {"line_order": "oldest_first"}) == expected
+    assert histories(path, {"line_order": None}, same_day_order="oldest_first") == expected
+    assert histories(path, {"line_order": "oldest_first"}, same_day_order="newest_first") == [
+        each[::-1] for each in expected
+    ]
+
+
+def read(path: Path, dump_format: Format, **limits: object) -> tuple[list[dict], list[dict]]:
+    """The rows and the rejected lines of a dump."""
+    reader = {"json_lines": reviews.read, "csv": tables.read_csv, "parquet": tables.read_parquet}[dump_format.file]
+    batches = list(reader(path, parse_gzip_params(**{"max_rejected_fraction": 1.0} | limits), dump_format))
+    return tuple([row for pair in batches for row in pair[kind].to_pylist()] for kind in (0, 1))
+
+
+def test_a_time_with_a_zone_is_the_writers_own_day_and_second(tmp_path: Path) -> None:
+    line = json.dumps({"user_id": "u", "book_id": "b", "rating": 0, "date_added": "Sat Dec 31 23:30:05 -0800 2016"})
+    [row], _ = read(Path(write(tmp_path / "dump", [line])), PRESETS["goodreads_reviews"])
+    assert row["timestamp"] == datetime.datetime(2016, 12, 31, 23, 30, 5)
+
+
+def test_ids_are_kept_as_text_and_ratings_as_numbers(tmp_path: Path) -> None:
+    path = write(tmp_path / "dump", ["userId,movieId,rating,timestamp", "007,a b,4.5,0", "é,1e3,,1.5"])
+    rows, rejected = read(Path(path), PRESETS["movielens_csv"])
+    assert rejected == []
+    assert [(row["user_id"], row["book_id"], row["rating"]) for row in rows] == [
+        ("007", "a b", 4.5),
+        ("é", "1e3", None),
+    ]
+    assert rows[1]["timestamp"] == datetime.datetime(1970, 1, 1, 0, 0, 1, 500_000)
+
+
+def test_a_number_as_an_id_is_its_digits(tmp_path: Path) -> None:
+    ids = ["7", "7.0", "12345678901234567890", '"007"', "-1"]
+    lines = [f'{{"reviewerID": {each}, "asin": "b", "unixReviewTime": 1, "overall": null}}' for each in ids]
+    rows, _ = read(Path(write(tmp_path / "dump", lines)), PRESETS["amazon_2014"])
+    assert [row["user_id"] for row in rows] == ["7", "7", "12345678901234567890", "007", "-1"]
+
+
+def test_a_line_of_another_format_that_is_no_review_is_kept_with_its_number_and_reason(tmp_path: Path) -> None:
+    good = {"reviewerID": "u", "asin": "b", "unixReviewTime": 1, "overall": 5.0}
+    wrong = [
+        {"asin": 1.5},
+        {"unixReviewTime": "x"},
+        {"unixReviewTime": 1e12},
+        {"overall": "x"},
+        {"asin": None},
+        {"asin": ""},
+    ]
+    lines = [json.dumps(good | each) for each in [{}, *wrong, {}]]
+    rows, rejected = read(Path(write(tmp_path / "dump", [*lines, "", "{"])), PRESETS["amazon_2014"])
+    assert (len(rows), [row["line_number"] for row in rejected]) == (2, [2, 3, 4, 5, 6, 7, 9, 10])
+    assert [row["reason"].partition(" - at ")[2] for row in rejected[:6]] == [
+        f"`{key}`" for each in wrong for key in each
+    ]
+
+
+def params(**changes: object) -> DumpFormatParams:
+    return msgspec.convert(committed("dump_format") | changes, DumpFormatParams)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (CUSTOM, "dump_format.file is null, but dump_format.preset is custom"),
+        ({"delimiter": ","}, "dump_format.delimiter is ',', but dump_format.file is json_lines, which has none"),
+        ({"user": 1}, "dump_format.user is 1, but the columns of json_lines have names"),
+        ({"preset": "movielens_1m", "user": "u"}, "dump_format.user is 'u', but dump_format.header is false"),
+        ({"preset": "movielens_1m", "item": 1}, "dump_format.item is 1, which another key of dump_format names"),
+        ({"time_format": "seconds"}, "dump_format.time_format is 'seconds'; choose one of date, iso, epoch_s"),
+        ({"time_format": "%Q"}, "dump_format.time_format is '%Q', which is no pattern of strptime"),
+    ],
+)
+def test_keys_that_do_not_go_together_are_refused(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(msgspec.ValidationError, match=message):
+        params(**changes)
+
+
+def test_a_key_beside_a_preset_replaces_its_value() -> None:
+    assert params(preset="movielens_csv", delimiter="tab", user="u").format == Format(
+        "csv", "u", "movieId", "timestamp", "rating", "epoch_s", "\t", True, "oldest_first"
+    )
+
+
+def test_a_column_that_is_missing_is_named_with_those_that_there_are(tmp_path: Path) -> None:
+    for path in (write(tmp_path / "dump", ["a,movieId,timestamp"]), tmp_path / "dump.parquet"):
+        kind = "csv" if isinstance(path, str) else "parquet"
+        pq.write_table(pa.table({"a": [1], "movieId": [2], "timestamp": [3]}), tmp_path / "dump.parquet")
+        with pytest.raises(UserError, match=r"has no column userId; set dump_format.user .* a, movieId, timestamp$"):
+            read(Path(path), PRESETS["movielens_csv"]._replace(file=kind))
