@@ -34,11 +34,14 @@ def write_tables(filter_params: reindex.FilterReindexParams, engine: engines.Eng
         UserError: no user has enough reviews.
 
     """
-    tables = reindex.reindex(engine.reviews, filter_params, engine.store)
+    tables = reindex.reindex(engine.reviews, filter_params, engine.store, engine.num_rows)
     if engine.batches(tables.users.limit(1)).read_all().num_rows == 0:
         raise errors.UserError(
             f"{REVIEWS}: no user has {filter_params.min_ratings} reviews; lower filter_reindex.min_ratings in "
             "params.yaml, or take more data"
+            if filter_params.min_item_ratings == 1
+            else f"{REVIEWS}: no user is left with {filter_params.min_ratings} reviews of books that have "
+            f"{filter_params.min_item_ratings}; lower filter_reindex.min_item_ratings or min_ratings in params.yaml"
         )
     parquet.write(USERS, engine.batches(tables.users))
     parquet.write(BOOKS, engine.batches(tables.books))

@@ -91,11 +91,12 @@ def test_spark_writes_what_duckdb_writes(
 @pytest.mark.parametrize(
     "changes",
     [
-        {"same_day_order": "oldest_first"},
-        {"same_day_order": "book_idx"},
+        {"same_day_order": "oldest_first", "duplicates": "first"},
+        {"same_day_order": "newest_first", "duplicates": "last", "min_item_ratings": 4},
+        {"same_day_order": "book_idx", "min_item_ratings": 4, "k_core": True},
     ],
 )
-def test_spark_writes_what_duckdb_writes_of_seconds(
+def test_spark_writes_what_duckdb_writes_of_seconds_duplicates_and_cores(
     spark_session: "SparkSession", folder: Path, changes: dict[str, object]
 ) -> None:
     rng = np.random.default_rng(0)

@@ -2,6 +2,7 @@ import csv
 import hashlib
 import itertools
 import json
+from collections import Counter
 from datetime import date, datetime
 from pathlib import Path
 
@@ -78,6 +79,54 @@ def test_seconds_order_a_users_books_and_the_interactions_keep_the_day() -> None
         "timestamp": [d.date() for d in sorted(times)],
         "book_idx": [3, 2, 1],
     }
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("duplicates", ["first", "last"])
+def test_of_duplicates_the_first_or_last_in_time_stays(order: str, duplicates: str) -> None:
+    rng = np.random.default_rng(1)
+    rows = [(f"u{rng.integers(3)}", int(rng.integers(1, 4)), f"b{rng.integers(4)}") for _ in range(60)]
+    tables = reindex(table_of(*rows), FilterReindexParams(2, order, duplicates=duplicates))
+    in_file = list(enumerate(rows))[:: -1 if order == "newest_first" else 1]
+    in_time = sorted(in_file, key=lambda row: row[1][1])
+    # The later of two equal keys stays in a dict.
+    places = {(u, b): place for place, (u, _, b) in (in_time if duplicates == "last" else in_time[::-1])}
+    kept = [row for place, row in enumerate(rows) if place in places.values()]
+    assert rows_of(tables) == rows_of(reindex(table_of(*kept), FilterReindexParams(2, order)))
+    assert tables.users.num_ratings.sum().to_pyarrow().as_py() == len(kept) == len({(u, b) for u, _, b in rows})
+
+
+def stored(_name: str, table: ibis.Table) -> ibis.Table:
+    return ibis.memtable(table.to_pyarrow())
+
+
+def enough(rows: list[tuple], column: int, least: int) -> set[str]:
+    counts = Counter(row[column] for row in rows)
+    return {name for name, number in counts.items() if number >= least}
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("k_core", [False, True])
+def test_books_with_few_reviews_are_dropped_once_or_until_nothing_changes(k_core: bool, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    users, books = rng.geometric(0.08, size=300), rng.geometric(0.05, size=300)
+    rows = [(f"u{user}", int(rng.integers(1, 5)), f"b{book}") for user, book in zip(users, books, strict=True)]
+    kept, before = rows, None
+    while kept != before:
+        before = kept
+        users_left, books_left = enough(kept, 0, 5), enough(kept, 2, 4)
+        kept = [row for row in kept if row[0] in users_left and row[2] in books_left]
+        if not k_core:
+            break
+    assert 0 < len(kept) < len(rows)
+    params = FilterReindexParams(5, "newest_first", min_item_ratings=4, k_core=k_core)
+    tables = reindex(table_of(*rows), params, stored)
+    expected = reindex(table_of(*kept), FilterReindexParams(1, "newest_first"))
+    assert rows_of(tables) == rows_of(expected)
+    for name in ("users", "books"):
+        assert getattr(tables, name).to_pyarrow().equals(getattr(expected, name).to_pyarrow())
+    num_of_dump = sum(r * n for r, n in zip(*tables.ratings_per_book.to_pyarrow().to_pydict().values(), strict=True))
+    assert num_of_dump == len(rows)
 
 
 def test_the_histograms_count_every_user_and_book_of_the_dump_in_growing_ranges(tmp_path: Path) -> None:

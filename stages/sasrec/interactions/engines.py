@@ -10,6 +10,7 @@ import duckdb
 import ibis
 import pyarrow as pa
 import pyarrow.parquet as pq
+from ibis import _
 from ibis.expr.types import Table
 
 from sasrec.core.errors import UserError
@@ -28,6 +29,10 @@ class Engine(NamedTuple):
     reviews: Table  # its columns, and position: the row's number in the file, from 0
     store: Store
     batches: Callable[[Table], pa.RecordBatchReader]  # runs an expression; every engine gives the same schema
+
+    def num_rows(self, table: Table) -> int:
+        """Return the number of rows of `table`."""
+        return self.batches(table.agg(number=_.count())).read_all()["number"][0].as_py()
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Filters, re-indexes and orders reviews in one Ibis expression, which any Ibis engine can run."""
 
+import itertools
 from collections.abc import Callable
 from typing import Annotated, Literal, NamedTuple
 
@@ -23,6 +24,14 @@ class FilterReindexParams(msgspec.Struct, frozen=True):
             "earlier event · `oldest_first` · `book_idx`: ascending index, as in the notebook"
         ),
     ]
+    duplicates: Annotated[
+        Literal["keep", "first", "last"],
+        about("of several reviews of one book by one user, in the order of time, those that stay"),
+    ] = "keep"
+    min_item_ratings: Annotated[Count, about("books with fewer reviews are dropped, both counted in the dump")] = 1
+    k_core: Annotated[
+        bool, about("whether `min_ratings` and `min_item_ratings` are applied again until nothing changes")
+    ] = False
     engine: Annotated[
         Literal["duckdb", "spark"],
         about("`duckdb`: in this process · `spark`: the same rows, [on one machine or many](scaling.md)"),
@@ -57,28 +66,35 @@ def lazily(_name: str, table: Table) -> Table:
     return table
 
 
-def reindex(reviews: Table, params: FilterReindexParams, store: Store = lazily) -> Tables:
+def num_rows(table: Table) -> int:
+    """Return the number of rows of `table`, which is computed for that."""
+    return table.count().to_pyarrow().as_py()
+
+
+def reindex(
+    reviews: Table, params: FilterReindexParams, store: Store = lazily, num_rows: Callable[[Table], int] = num_rows
+) -> Tables:
     """Return the surviving users and books with their indices, and the interactions between them.
 
     `reviews` has the columns user_id, timestamp, book_id and position, the row's number in the file. Indices, int32,
     follow the first appearance in the file among the rows that survive the filter. `store` is called for tables of
-    distinct users and books, which are small and used several times. The params' same_day_order is not line_order (see
-    `with_line_order`).
+    distinct users and books, which are small and used several times, and for the rows without duplicates. The params'
+    same_day_order is not line_order (see `with_line_order`).
     """
+    reviews = _without_duplicates(reviews, params, store)
     by_user = store("readers", reviews.group_by("user_id").agg(num_ratings=_.count(), first=_.position.min()))
-    survivors = by_user.filter(_.num_ratings >= params.min_ratings)
+    kept = _core(reviews, params, store, num_rows)
+    if kept is reviews:
+        survivors = by_user.filter(_.num_ratings >= params.min_ratings)
+    else:
+        survivors = kept.group_by("user_id").agg(num_ratings=_.count(), first=_.position.min())
     users = store("users", _numbered(survivors, "user", first_index=0))
-
-    # One pass over the rows counts each book's reviews in the dump and those that survive.
-    kept = _.user_idx.notnull()
-    by_book = reviews.left_join(users, "user_id").group_by("book_id")
-    by_book = by_book.agg(in_dump=_.count(), num_ratings=kept.sum(), first=_.position.min(where=kept))
-    by_book = store("books_of_dump", by_book)
+    by_book = _count_books(reviews, kept, users, store)
     books = store("books", _numbered(by_book.filter(_.num_ratings > 0), "book", first_index=1))
 
     same_day = [_.book_idx, _.position] if params.same_day_order == "book_idx" else [_line_order(params)]
     interactions = (
-        reviews.inner_join(users, "user_id")
+        kept.inner_join(users, "user_id")
         .inner_join(books, "book_id")
         .order_by("user_idx", "timestamp", *same_day)
         .select("user_idx", "timestamp", "book_idx")
@@ -97,6 +113,45 @@ def reindex(reviews: Table, params: FilterReindexParams, store: Store = lazily) 
 def _line_order(params: FilterReindexParams) -> ibis.Value:
     """Return what orders rows of the same time: where the dump lists newest first, a later line is earlier."""
     return _.position.desc() if params.same_day_order == "newest_first" else _.position.asc()
+
+
+def _without_duplicates(reviews: Table, params: FilterReindexParams, store: Store) -> Table:
+    if params.duplicates == "keep":
+        return reviews
+    order = [_.timestamp, _line_order(params)]
+    if params.duplicates == "last":
+        order = [_.timestamp.desc(), _.position.asc() if params.same_day_order == "newest_first" else _.position.desc()]
+    ranked = reviews.mutate(rank=ibis.row_number().over(group_by=["user_id", "book_id"], order_by=order))
+    return store("distinct", ranked.filter(_.rank == 0).drop("rank"))
+
+
+def _core(reviews: Table, params: FilterReindexParams, store: Store, num_rows: Callable[[Table], int]) -> Table:
+    """Return the rows of users and books that have enough; `reviews` itself if only the users count."""
+    if params.min_item_ratings == 1:
+        return reviews
+    kept, num_before = reviews, None
+    for number in itertools.count():
+        users = kept.group_by("user_id").agg(number=_.count()).filter(_.number >= params.min_ratings)
+        books = kept.group_by("book_id").agg(number=_.count()).filter(_.number >= params.min_item_ratings)
+        users, books = store(f"core_users_{number}", users), store(f"core_books_{number}", books)
+        kept = reviews.semi_join(users, "user_id").semi_join(books, "book_id")
+        num_left = num_rows(users), num_rows(books)
+        if not params.k_core or num_left == num_before:
+            return kept
+        num_before = num_left
+    raise AssertionError  # the count has no end
+
+
+def _count_books(reviews: Table, kept: Table, users: Table, store: Store) -> Table:
+    """Return each book's number of reviews in the dump, and of those that survive: num_ratings, and the first."""
+    if kept is reviews:  # one pass over the rows counts both
+        is_kept = _.user_idx.notnull()
+        by_book = reviews.left_join(users, "user_id").group_by("book_id")
+        by_book = by_book.agg(in_dump=_.count(), num_ratings=is_kept.sum(), first=_.position.min(where=is_kept))
+        return store("books_of_dump", by_book)
+    in_dump = reviews.group_by("book_id").agg(in_dump=_.count())
+    survivors = kept.group_by("book_id").agg(num_ratings=_.count(), first=_.position.min())
+    return store("books_of_dump", in_dump.left_join(survivors, "book_id").drop("book_id_right"))
 
 
 def _numbered(counted: Table, kind: str, first_index: int) -> Table:
