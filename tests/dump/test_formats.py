@@ -274,3 +274,50 @@ def test_a_column_that_is_missing_is_named_with_those_that_there_are(tmp_path: P
         pq.write_table(pa.table({"a": [1], "movieId": [2], "timestamp": [3]}), tmp_path / "dump.parquet")
         with pytest.raises(UserError, match=r"has no column userId; set dump_format.user .* a, movieId, timestamp$"):
             read(Path(path), PRESETS["movielens_csv"]._replace(file=kind))
+
+
+PARQUET = PRESETS["movielens_csv"]._replace(file="parquet")
+
+
+def test_rows_of_parquet_that_are_no_reviews_are_kept_with_their_numbers_and_values(tmp_path: Path) -> None:
+    columns = {
+        "userId": ["u", None, "u", "u", "x\n"],
+        "movieId": [1.0, 2.0, 2.5, 4.0, 5.0],
+        "timestamp": [1, 2, 3, None, 5],
+    }
+    pq.write_table(pa.table(columns), tmp_path / "dump")
+    rows, rejected = read(tmp_path / "dump", PARQUET)
+    assert [(row["user_id"], row["book_id"], row["rating"]) for row in rows] == [("u", "1", None)]
+    assert [row["line_number"] for row in rejected] == [2, 3, 4, 5]
+    assert rejected[1]["text"] == '{"userId": "u", "movieId": 2.5, "timestamp": 3}'
+    assert [row["reason"].partition(" - at ")[2] for row in rejected] == [
+        "`userId`",
+        "`movieId`",
+        "`timestamp`",
+        "`userId`",
+    ]
+
+
+def test_a_cut_or_changed_parquet_file_is_refused_or_read_whole(tmp_path: Path) -> None:
+    columns = {"userId": [str(n) for n in range(500)], "movieId": range(500), "timestamp": range(500)}
+    pq.write_table(pa.table(columns), tmp_path / "whole", write_page_checksum=True)
+    whole = (tmp_path / "whole").read_bytes()
+    changed = [whole[:number] for number in range(0, len(whole), 97)]
+    changed += [whole[:n] + bytes([whole[n] ^ 1 << n % 8]) + whole[n + 1 :] for n in range(0, len(whole), 23)]
+    for content in changed:
+        (tmp_path / "dump").write_bytes(content)
+        try:
+            rows, rejected = read(tmp_path / "dump", PARQUET)
+        except UserError as error:
+            assert str(error).startswith(f"{tmp_path / 'dump'}: ")
+        else:
+            assert len(rows) + len(rejected) == 500
+
+
+@pytest.mark.parametrize("preset", SHAPES)
+def test_one_line_that_is_no_review_changes_no_other(tmp_path: Path, preset: str) -> None:
+    """A column at once gives what its values give one by one."""
+    dump_format = PRESETS[preset]
+    rows, _ = read(Path(write(tmp_path / "dump", SHAPES[preset])), dump_format)
+    found, rejected = read(Path(write(tmp_path / "dump", [*SHAPES[preset], "none"])), dump_format)
+    assert (found, len(rejected)) == (rows, 1)

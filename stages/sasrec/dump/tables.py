@@ -40,6 +40,7 @@ from sasrec.io import parquet, storage
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 UNFINISHED = "unexpected end of data"  # the csv module's message for a quote that is open at the end
 STAND_IN = b"\x1f"  # for a delimiter of several bytes, where pyarrow needs one byte
+BYTES = {pa.string(), pa.large_string(), pa.string_view(), pa.binary(), pa.large_binary(), pa.binary_view()}
 ROWS_AT_ONCE = 1 << 16  # of Parquet
 
 
@@ -295,20 +296,25 @@ def read_parquet(path: Path, params: ParseGzipParams, dump_format: Format) -> Ba
             names = _columns(path, table.schema_arrow, dump_format)
             _check_expansion(path, table.metadata, params.max_expansion)
             for batch in table.iter_batches(ROWS_AT_ONCE, columns=list(names.values()), use_threads=False):
-                reviews, reasons = _convert(batch, names, dump_format)
-                rejected = [Rejected(number + row + 1, reasons[row], _shown(batch, row)) for row in sorted(reasons)]
+                plain = {name: _plain(batch.column(name)) for name in names.values()}
+                is_time = pa.types.is_temporal(batch.column(names["time"]).type)
+                found = columns.Found(**({"rating": None} | {role: plain[name] for role, name in names.items()}))
+                reviews, reasons = columns.convert(found, dump_format, "epoch_ms" if is_time else None)
+                rejected = [Rejected(number + row + 1, reasons[row], _shown(plain, row)) for row in sorted(reasons)]
                 yield reviews, rejected_batch(rejected)
                 number += len(batch)
                 num_rejected += len(reasons)
                 if params.refuse(num_rejected):
                     return
+            if number != table.metadata.num_rows:
+                raise DamagedError(str(path), f"holds {number} rows, but its footer says {table.metadata.num_rows}")
 
 
 @contextmanager
 def _naming_damage(path: Path) -> Iterator[None]:
     try:
         yield
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         if isinstance(error, OSError) and error.errno is not None:  # of the file
             raise UserError(f"{path}: cannot be read ({error}); run `dvc repro` again") from None
         raise DamagedError(str(path), f"not intact Parquet ({str(error).partition(chr(10))[0]})") from None
@@ -341,26 +347,18 @@ def _check_expansion(path: Path, footer: pq.FileMetaData, max_expansion: int) ->
         )
 
 
-def _convert(
-    batch: pa.RecordBatch, names: dict[str, str], dump_format: Format
-) -> tuple[pa.RecordBatch, dict[int, str]]:
-    found = {role: _plain(batch.column(name)) for role, name in names.items()}
-    is_time = pa.types.is_temporal(batch.column(names["time"]).type)
-    time_format = "epoch_ms" if is_time else dump_format.time_format
-    return columns.convert(columns.Found(**({"rating": None} | found)), dump_format, time_format)
-
-
 def _plain(column: pa.Array) -> pa.Array:
     """Return a column as text, bytes or numbers; times as milliseconds."""
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     if pa.types.is_temporal(column.type):
         return column.cast(pa.timestamp("ms"), safe=False).cast(pa.int64())
-    if pa.types.is_integer(column.type) or pa.types.is_floating(column.type) or pa.types.is_binary(column.type):
+    if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
         return column
-    return column.cast(pa.binary() if pa.types.is_large_binary(column.type) else pa.string())
+    return column.cast(pa.binary() if column.type in BYTES else pa.string())  # text may not be UTF-8: that is checked
 
 
-def _shown(batch: pa.RecordBatch, row: int) -> str:
-    values = {name: column[row].as_py() for name, column in zip(batch.schema.names, batch.columns, strict=True)}
-    return json.dumps(values, default=str, ensure_ascii=False)[:REJECTED_TEXT_CHARACTERS]
+def _shown(plain: dict[str, pa.Array], row: int) -> str:
+    values = {name: column[row].as_py() for name, column in plain.items()}
+    texts = {name: beginning(value) if isinstance(value, bytes) else value for name, value in values.items()}
+    return json.dumps(texts, ensure_ascii=False)[:REJECTED_TEXT_CHARACTERS]
