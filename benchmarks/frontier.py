@@ -14,10 +14,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-
 import presets
 from sasrec.core.params import load
+from sasrec.reporting import overrides
 from sasrec.runtime import reproducibility
 
 HERE = Path(__file__).parent
@@ -64,16 +63,10 @@ def values(metrics: dict[str, dict[str, float]]) -> dict[str, float]:
 
 def measure(name: str, data: Path, clone: Path) -> dict[str, Any]:
     """Return the curve of a preset on a dump; `clone` is a clone of the project."""
-    subprocess.run(["git", "checkout", "--quiet", "params.yaml"], cwd=clone, check=True)
-    document = YAML().load(clone / "params.yaml")
-    document["fetch"].update(source="file", file=str(data))
-    document["train"]["num_threads"] = 1
-    for change in presets.ALL[name]:
-        key, _, value = change.partition("=")
-        section, _, param = key.partition(".")
-        document[section][param] = YAML(typ="safe").load(value)
-    YAML().dump(document, clone / "params.yaml")
-    subprocess.run(["dvc", "repro", "--quiet", "split"], cwd=clone, check=True)
+    subprocess.run(["git", "checkout", "--quiet", "."], cwd=clone, check=True)
+    source = ["fetch.source=file", overrides.argument("fetch.file", str(data)), "train.num_threads=1"]
+    command = [*presets.command([*source, *presets.ALL[name]]), "--quiet", "split"]  # it leaves params.yaml changed
+    subprocess.run(command, cwd=clone, check=True)
     path = os.pathsep.join([str(HERE), str(ROOT / "stages")])
     environment = {**os.environ, **reproducibility.environment(clone / "params.yaml"), "PYTHONPATH": path}
     command = [sys.executable, "-c", "import frontier, json; print(json.dumps(frontier.curve()))"]

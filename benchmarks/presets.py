@@ -14,6 +14,7 @@ from typing import Any
 
 import dvc.api
 
+import measure
 from sasrec.core import visible
 from sasrec.evaluation.baselines import BASELINES
 from sasrec.evaluation.metrics import HALF_WIDTH
@@ -23,16 +24,11 @@ from sasrec.reporting.metrics_table import Metrics
 RESULTS = Path(__file__).parent / "results"
 SCORERS = ("sasrec", "hybrid", *BASELINES)
 
-PAPER = [
-    "sasrec.dropout_rate=0.5",
-    "sasrec.init=normal",
-    "train.loss=bce",
-    "train.num_negatives=1",
-    "train.lr=0.001",
-    "train.warmup_steps=0",
-    "train.schedule=constant",
-]
+PAPER = [f"{section}.{key}={value}" for section, keys in measure.PAPER.items() for key, value in keys.items()]
 """The SASRec paper's training."""
+
+LONG = ["train.num_negatives=4096", "train.window=random", "train.lr=0.002", "train.warmup_steps=100"]
+"""For trainings of more than ten epochs."""
 
 NOTEBOOK = [
     "sasrec.init_std=1.0",
@@ -46,10 +42,7 @@ BEST = [
     "sasrec.hidden_units=64",
     "sasrec.num_heads=2",
     "sasrec.dropout_rate=0.4",
-    "train.num_negatives=4096",
-    "train.window=random",
-    "train.lr=0.002",
-    "train.warmup_steps=100",
+    *LONG,
     "train.num_epochs=50",
 ]
 PUBLISHED = [
@@ -67,16 +60,12 @@ PUBLISHED = [
     "train.num_epochs=20",
 ]
 PUBLISHED_FULL = [
-    *PUBLISHED[:4],
-    "sasrec.norm_first=true",
+    *PUBLISHED[:5],
     "sasrec.max_len=200",
     "sasrec.hidden_units=128",
     "sasrec.num_heads=2",
     "sasrec.dropout_rate=0.4",
-    "train.num_negatives=4096",
-    "train.window=random",
-    "train.lr=0.002",
-    "train.warmup_steps=100",
+    *LONG,
     "train.num_epochs=40",
 ]
 PRESETS = {

@@ -59,7 +59,9 @@ NOISE = ['"', ",", "\n", "\r\n", "\r", '""', '",', ',"', "\n\n", "\0", "\ufeff",
 
 
 def a_line(rng: random.Random, hostile: float) -> str:
-    rarely = lambda values: rng.choice(values) if rng.random() < hostile else values[0]  # noqa: E731
+    def rarely(values: list[str]) -> str:
+        return rng.choice(values) if rng.random() < hostile else values[0]
+
     line = ",".join([rarely(IDS), rarely(IDS), rarely(RATINGS), rarely(TIMES)])
     if rng.random() < hostile / 2:
         start = rng.randrange(len(line) + 1)

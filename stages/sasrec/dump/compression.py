@@ -35,7 +35,7 @@ def decompressed(raw: io.RawIOBase, block_bytes: int) -> Iterator[bytes]:
     file = io.BufferedReader(raw, BUFFER_BYTES)
     found = kind(file.peek(NUM_START)[:NUM_START])
     if found == "gzip":
-        yield from gzip_blocks.decompressed(file, block_bytes)  # type: ignore[arg-type]  # it has what isal calls
+        yield from gzip_blocks.decompressed(file, block_bytes)
     elif found == "zstd":
         yield from _of_zstd(file, block_bytes)
     elif found == "text":

@@ -11,7 +11,7 @@ class DamagedError(Exception):
     """The data are not complete, intact gzip; the message gives the reason."""
 
 
-def decompressed(raw: io.RawIOBase, block_bytes: int) -> Iterator[bytes]:
+def decompressed(raw: io.RawIOBase | io.BufferedIOBase, block_bytes: int) -> Iterator[bytes]:
     """Yield the decompressed content of `raw` in blocks of `block_bytes`, the last one shorter.
 
     Raises:

@@ -1,6 +1,5 @@
 """Filters, re-indexes and orders reviews in one Ibis expression, which any Ibis engine can run."""
 
-import itertools
 from collections.abc import Callable
 from typing import Annotated, Literal, NamedTuple
 
@@ -129,17 +128,14 @@ def _core(reviews: Table, params: FilterReindexParams, store: Store, num_rows: C
     """Return the rows of users and books that have enough; `reviews` itself if only the users count."""
     if params.min_item_ratings == 1:
         return reviews
-    kept, num_before = reviews, None
-    for number in itertools.count():
+    kept, sizes = reviews, list[tuple[int, int]]()
+    while not sizes or (params.k_core and sizes[-1] not in sizes[:-1]):
         users = kept.group_by("user_id").agg(number=_.count()).filter(_.number >= params.min_ratings)
         books = kept.group_by("book_id").agg(number=_.count()).filter(_.number >= params.min_item_ratings)
-        users, books = store(f"core_users_{number}", users), store(f"core_books_{number}", books)
+        users, books = store(f"core_users_{len(sizes)}", users), store(f"core_books_{len(sizes)}", books)
         kept = reviews.semi_join(users, "user_id").semi_join(books, "book_id")
-        num_left = num_rows(users), num_rows(books)
-        if not params.k_core or num_left == num_before:
-            return kept
-        num_before = num_left
-    raise AssertionError  # the count has no end
+        sizes.append((num_rows(users), num_rows(books)))
+    return kept
 
 
 def _count_books(reviews: Table, kept: Table, users: Table, store: Store) -> Table:

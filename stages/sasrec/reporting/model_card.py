@@ -83,7 +83,7 @@ SOURCES = {
     ),
     "file": Source(
         "your own file",
-        "Your own file (`fetch.file`), in the format of the Goodreads reviews.",
+        "Your own file (`fetch.file`).",
         "The pipeline does not know the licence of your own file. What it forbids, it forbids to the model, too.",
         {"license": "unknown"},
     ),

@@ -78,11 +78,7 @@ def count_pairs(histories: Sequences, num_books: int) -> Sparse:
             [_pairs_at(distance, firsts, items, ends, stride) for distance in range(1, MAX_DISTANCE + 1)]
         )
         found.sort()  # the distance is in the last bits, so that no second array is sorted along
-        keys, weights = _merged(
-            np.concatenate([keys, found // 16]),
-            np.concatenate([weights, UNIT // (found % 16)]),
-            is_sorted=not len(keys),
-        )
+        keys, weights = _merged(np.concatenate([keys, found // 16]), np.concatenate([weights, UNIT // (found % 16)]))
     starts = np.searchsorted(keys, np.arange(stride + 1) * stride)
     return Sparse(*map(torch.from_numpy, (starts, keys % stride, weights)))
 
@@ -94,11 +90,10 @@ def _pairs_at(distance: int, firsts: np.ndarray, items: np.ndarray, ends: np.nda
     return np.concatenate([a * stride + b, b * stride + a]) * 16 + distance
 
 
-def _merged(keys: np.ndarray, weights: np.ndarray, *, is_sorted: bool) -> tuple[np.ndarray, np.ndarray]:
+def _merged(keys: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the distinct keys, ascending, and the sum of the weights of each."""
-    if not is_sorted:
-        order = np.argsort(keys, kind="stable")
-        keys, weights = keys[order], weights[order]
+    order = np.argsort(keys, kind="stable")  # fast on what is sorted in one or two runs
+    keys, weights = keys[order], weights[order]
     firsts = np.flatnonzero(np.diff(keys, prepend=-1))
     return keys[firsts], np.add.reduceat(weights, firsts) if len(firsts) else weights
 

@@ -187,7 +187,7 @@ class Hybrid(NamedTuple):
 def choose_hybrid(state: TrainingState, train: TrainingSet, validation: HeldOut, world: World = ALONE) -> Hybrid:
     """Return the best hybrid on the validation users: its sampled and full SELECTION_METRIC have the largest product.
 
-    So neither ranking pays for the other: a large weight raises the full one and lowers the sampled one.
+    So neither ranking pays for the other: a large weight often raises the full one and lowers the sampled one.
     """
 
     def rank(scorer: ranking.Scorer) -> ranking.Ranks:
