@@ -124,7 +124,7 @@ constraints:  ## pin the newest versions that pyproject.toml admits, with their 
 	mv constraints.hashes.new constraints.hashes.txt
 
 # The files that the stages write and git ignores, by name, because other files in these folders are the user's.
-WRITTEN := data/interim/reviews.parquet data/interim/rejected.parquet \
+WRITTEN := data/params_checked.txt data/interim/reviews.parquet data/interim/rejected.parquet \
   $(addprefix data/processed/,users.parquet books.parquet interactions.parquet) \
   $(addprefix data/split/,train.safetensors validation.safetensors evaluation.safetensors) \
   $(addprefix models/,sasrec.safetensors sasrec.json sasrec.onnx environment.json)

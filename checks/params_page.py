@@ -10,36 +10,16 @@ from msgspec import inspect
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "stages"))
 
+from check_params import SECTIONS
 from sasrec.core import params
-from sasrec.dump.fetching import FetchParams
-from sasrec.dump.formats import DumpFormatParams
-from sasrec.dump.reviews import ParseGzipParams
-from sasrec.interactions.reindex import FilterReindexParams
-from sasrec.io.spark import SparkParams
-from sasrec.io.storage import StorageParams
-from sasrec.model.sasrec import SasrecParams
-from sasrec.split.params import EvaluationParams, SplitParams
-from sasrec.training.params import TrainParams
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs/params.md"
-SECTIONS: dict[str, type[msgspec.Struct]] = {
-    "fetch": FetchParams,
-    "parse_gzip": ParseGzipParams,
-    "dump_format": DumpFormatParams,
-    "filter_reindex": FilterReindexParams,
-    "spark": SparkParams,
-    "storage": StorageParams,
-    "split": SplitParams,
-    "evaluation": EvaluationParams,
-    "sasrec": SasrecParams,
-    "train": TrainParams,
-}
 INTRODUCTION = """# Params
 
-Each key of `params.yaml`, its default, the values that it takes, and what it means. A stage checks its keys before any
-work: an unknown key, another type or a value out of range stops it. `dvc exp run -S section.key=value` changes a key
-for one experiment. `make params` writes this page from the code.
+Each key of `params.yaml`, its default, the values that it takes, and what it means. The first stage checks all of them
+before any work: an unknown key, another type or a value out of range stops the run. `dvc exp run -S section.key=value`
+changes a key for one experiment. `make params` writes this page from the code.
 """
 
 

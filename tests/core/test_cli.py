@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
+from sasrec.core import cli
+
 EXPECTED = {  # by the README
+    "check_params": ["nothing that another stage wrote", "data/params_checked.txt", "train.lr: 0.005"],
     "fetch": ["data/raw/reviews.json.gz", 'fetch.source: "demo"', "fetch.file: null"],
     "parse_gzip": ["data/raw/reviews.json.gz", "data/interim/rejected.parquet", "parse_gzip.max_expansion: 200"],
     "filter_reindex": [
@@ -44,6 +47,37 @@ def test_help_ends_with_one_line_where_params_yaml_cannot_be_shown(tmp_path: Pat
     assert done.stderr.startswith(f"error: {tmp_path}/params.yaml:4: fetch.file has credentials in a URL")
     assert done.stderr.count("\n") == 1
     assert "hUnter2" not in done.stderr + done.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("params.yaml", ("  source: demo", "  source: 2016-12-31"), "params.yaml:3: fetch.source is a day without"),
+        ("params.yaml", ("fetch:", "fetch: ["), r"params.yaml:\d: not valid YAML"),
+        ("dvc.yaml", ("  fetch:", "  fetched:"), "dvc.yaml: has no valid stage fetch; restore it with git"),
+        ("dvc.yaml", ("stages:", "stages: ["), "dvc.yaml: has no valid stage fetch; restore it with git"),
+    ],
+)
+def test_help_is_one_line_where_a_file_is_not_valid(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, change: tuple[str, str], message: str
+) -> None:
+    for each in ("params.yaml", "dvc.yaml"):
+        shutil.copy(ROOT / each, tmp_path)
+    (tmp_path / name).write_text((ROOT / name).read_text().replace(*change, 1))
+    monkeypatch.setattr(sys, "argv", ["fetch.py", "--help"])
+    with pytest.raises(SystemExit, match=f"^error: {tmp_path}/{message}"):
+        cli.answer(str(tmp_path / "stages/fetch.py"))
+
+
+def test_help_says_that_a_section_is_missing_key_by_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(ROOT / "dvc.yaml", tmp_path)
+    (tmp_path / "params.yaml").write_text("split:\n  seed: 5\n")
+    monkeypatch.setattr(sys, "argv", ["split.py", "--help"])
+    with pytest.raises(SystemExit, match="0"):
+        cli.answer(str(tmp_path / "stages/split.py"))
+    assert "  split.seed: 5\n  evaluation.num_user_sample: missing\n" in capsys.readouterr().out
 
 
 def test_an_argument_is_refused_because_params_yaml_holds_them_all(tmp_path: Path) -> None:

@@ -7,9 +7,9 @@ import msgspec
 import pytest
 import yaml
 from conftest import ROOT, set_params, train_params
-from params_page import SECTIONS
 from ruamel.yaml import YAML
 
+from check_params import SECTIONS
 from sasrec.core import params
 from sasrec.core.errors import UserError
 from sasrec.dump.fetching import FetchParams
@@ -20,9 +20,11 @@ class Oven(msgspec.Struct, frozen=True):
     heat: Annotated[int, msgspec.Meta(ge=1)]
     mode: Literal["grill", "fan"]
     gain: float
+    dry: bool
+    made: str | None
 
 
-GOOD = "oven:\n  heat: 200\n  mode: fan\n  gain: 1e-5\n"
+GOOD = "oven:\n  heat: 200\n  mode: fan\n  gain: 1e-5\n  dry: true\n  made: HK5\n"
 
 
 def load(tmp_path: Path, text: str) -> Oven:
@@ -32,7 +34,7 @@ def load(tmp_path: Path, text: str) -> Oven:
 
 
 def test_values_are_read_as_yaml_1_2_as_dvc_reads_them(tmp_path: Path) -> None:
-    assert load(tmp_path, GOOD) == Oven(200, "fan", 0.00001)
+    assert load(tmp_path, GOOD) == Oven(200, "fan", 0.00001, dry=True, made="HK5")
 
 
 @pytest.mark.parametrize(
@@ -43,10 +45,14 @@ def test_values_are_read_as_yaml_1_2_as_dvc_reads_them(tmp_path: Path) -> None:
         (("heat: 200", "heat: 200.5"), r"oven.heat is 200.5: Expected `int`, got `float`"),
         (("mode: fan", "mode: steam"), r"params.yaml:3: oven.mode is 'steam': choose one of grill, fan"),
         (("mode: fan", "mode: null"), r"oven.mode is null: choose one of grill, fan"),
+        (("heat: 200", "heat: 2016-12-31"), r'params.yaml:2: oven.heat is a day without quotes.*write "2016-12-31"$'),
+        (("dry: true", "dry: no"), r"params.yaml:5: oven.dry is 'no': .*; write true or false$"),
+        (("made: HK5", "made: 0012"), r"oven.made is 12: .*got `int`; write text in quotes, here and as -S"),
+        (("made: HK5", "made: 12e9"), r"oven.made is 12000000000.0: .*; write text in quotes"),
         (("heat: 200", "heat: 200\n  heet: 3"), r"params.yaml:3: unknown key oven.heet; did you mean oven.heat\?"),
         (("  heat: 200\n", ""), r"key oven.heat is missing"),
         (("oven:", "stove:"), r"section oven is missing"),
-        (("  gain: 1e-5", "stove:"), r"section stove is missing: it has no keys"),
+        (("  made: HK5", "stove:"), r"section stove is missing: it has no keys"),
         (
             ("mode: fan", "mode: ???"),
             r"params.yaml:3: oven.mode is \?\?\?, which `dvc exp run` takes for .*write ./\?\?\?",
@@ -60,6 +66,13 @@ def test_a_wrong_key_is_named_with_its_line_and_what_is_allowed(
 ) -> None:
     with pytest.raises(UserError, match=message):
         load(tmp_path, GOOD.replace(*change))
+
+
+def test_a_wrong_key_that_another_section_lends_is_named_without_a_line(tmp_path: Path) -> None:
+    lent = GOOD.replace("oven:", "lent: &lent") + "oven:\n  <<: *lent\n"
+    assert load(tmp_path, lent) == load(tmp_path, GOOD)
+    with pytest.raises(UserError, match=r"params.yaml: oven.heat is 0: "):
+        load(tmp_path, lent.replace("heat: 200", "heat: 0"))
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
@@ -167,7 +180,8 @@ NO_NUMBERS = [True, math.nan, math.inf, 10**30, "10", [10]]
 def load_with(tmp_path: Path, key: str, value: object) -> msgspec.Struct:
     """The section of `key` of the committed params, with another value there; PyYAML writes it the fastest."""
     section, name = key.split(".")
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump({section: COMMITTED[section] | {name: value}}))
+    needed = {"source": "file"} if key == "fetch.file" else {}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump({section: COMMITTED[section] | needed | {name: value}}))
     return params.load(tmp_path / "params.yaml", section, SECTIONS[section])
 
 
@@ -305,6 +319,13 @@ def test_a_misspelt_section_is_named(tmp_path: Path) -> None:
 def test_what_does_not_go_together_is_refused(tmp_path: Path, key: str, value: object, message: str) -> None:
     with pytest.raises(UserError, match=message):
         load_with(tmp_path, key, value)
+
+
+def test_a_file_that_the_source_does_not_read_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    set_params(tmp_path, fetch={"file": "a.json.gz"})
+    with pytest.raises(UserError, match=r"params.yaml:4: fetch.file is set, but fetch.source is demo, which does not"):
+        params.load(tmp_path / "params.yaml", "fetch", FetchParams)
 
 
 def test_the_cutoff_may_be_the_whole_list(tmp_path: Path) -> None:

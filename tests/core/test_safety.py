@@ -7,9 +7,9 @@ from pathlib import Path
 import msgspec
 import pytest
 from conftest import ROOT, review, set_params, write_dump
-from params_page import SECTIONS
 
 import fetch
+from check_params import SECTIONS
 from sasrec.core import errors
 
 UNSAFE = re.compile(

@@ -18,14 +18,15 @@ def _parse_none(script: str) -> None:
     import yaml  # only the usage needs it
 
     root = Path(script).resolve().parent.parent
-    stage = yaml.safe_load((root / "dvc.yaml").read_bytes())["stages"][Path(script).stem]
-    parser = argparse.ArgumentParser(
-        prog=stage["cmd"],
-        description=stage["desc"],
-        epilog=describe(stage, params.read(root / "params.yaml")),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.parse_args()
+    values = params.read(root / "params.yaml")
+    try:
+        stage = yaml.safe_load((root / "dvc.yaml").read_bytes())["stages"][Path(script).stem]
+        texts = {"prog": stage["cmd"], "description": stage["desc"], "epilog": describe(stage, values)}
+    except (yaml.YAMLError, LookupError, TypeError, AttributeError):
+        raise errors.UserError(
+            f"{root / 'dvc.yaml'}: has no valid stage {Path(script).stem}; restore it with git"
+        ) from None
+    argparse.ArgumentParser(**texts, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
 
 
 def describe(stage: dict[str, Any], values: dict[str, Any]) -> str:
@@ -36,7 +37,7 @@ def describe(stage: dict[str, Any], values: dict[str, Any]) -> str:
     sections = {
         "reads": read or ["nothing that another stage wrote"],
         "writes": written,
-        "params (params.yaml)": [f"{section}.{key}: {params.shown(values[section][key])}" for section, key in keys],
+        "params (params.yaml)": [f"{section}.{key}: {_value(values, section, key)}" for section, key in keys],
     }
     return "\n".join(f"{title}:\n" + "\n".join(f"  {line}" for line in lines) for title, lines in sections.items())
 
@@ -45,7 +46,11 @@ def _outputs(stage: dict[str, Any]) -> list[str | dict[str, Any]]:
     return [*stage.get("outs", []), *stage.get("metrics", [])]
 
 
+def _value(values: dict[str, Any], section: str, key: str) -> str:
+    return params.shown(values[section][key]) if key in values.get(section, {}) else "missing"
+
+
 def _keys(param: str, values: dict[str, Any]) -> list[tuple[str, str]]:
     """Return (section, key) of `param`, or of every key if `param` is a section."""
     section, _, key = param.partition(".")
-    return [(section, key)] if key else [(section, key) for key in values[section]]
+    return [(section, key)] if key else [(section, key) for key in values.get(section, {})]

@@ -4,10 +4,11 @@ ruamel parses it, as in DVC, so that both see the same values (YAML 1.2); messag
 with ruamel.
 """
 
+import datetime
 import difflib
 import json
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
@@ -32,6 +33,17 @@ def one_of(names: Collection[str]) -> msgspec.Meta:
     """Return the annotation that limits a text field to `names`."""
     pattern = f"^({'|'.join(map(re.escape, names))})$"
     return msgspec.Meta(pattern=pattern, extra={"allowed": f"choose one of {', '.join(names)}"})
+
+
+def check_sections(path: Path, sections: Mapping[str, type[msgspec.Struct]]) -> None:
+    """Raise UserError if a section of the YAML file at `path` is unknown, or if `load` refuses one of `sections`."""
+    for name in read(path):
+        if name not in sections:
+            near = difflib.get_close_matches(str(name), sections, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"its sections are {', '.join(sections)}"
+            raise UserError(f"{path}: unknown section {name}; {hint}")
+    for section, struct in sections.items():
+        load(path, section, struct)
 
 
 def load(path: Path, section: str, struct: type[Section]) -> Section:
@@ -60,7 +72,7 @@ def load(path: Path, section: str, struct: type[Section]) -> Section:
             msgspec.convert(values[key], expected)
         except msgspec.ValidationError as error:
             location = _location(path, section, key)
-            reason = _allowed(expected) or str(error)
+            reason = _allowed(expected) or f"{error}{_spelling(expected, values[key], f'{section}.{key}')}"
             raise UserError(f"{location}: {section}.{key} is {_shown(values[key])}: {reason}") from None
     try:
         return msgspec.convert(values, struct)
@@ -100,9 +112,9 @@ def parse(content: bytes, name: str) -> dict[str, Any]:
             raise UserError(f"{name}: section {section} is missing: it has no keys; add those of docs/params.md")
         for key, value in values.items():
             elements = value if isinstance(value, list) else [value]
-            reason = next(filter(None, map(_why_not_shown, map(str, elements))), None)
+            reason = next(filter(None, map(_why_not_shown, elements)), None)
             if reason:
-                raise UserError(f"{name}:{_line(content, section, key)}: {section}.{key} {reason}")
+                raise UserError(f"{name}{_line(content, section, key)}: {section}.{key} {reason}")
     return document
 
 
@@ -111,7 +123,10 @@ def shown(value: object) -> str:
     return visible.text(json.dumps(value, ensure_ascii=False, default=str))  # JSON has no dates
 
 
-def _why_not_shown(text: str) -> str | None:
+def _why_not_shown(value: object) -> str | None:
+    text = str(value)
+    if isinstance(value, datetime.date):
+        return f'is a day without quotes, which DVC cannot read; write "{text}"'
     if credentials.are_in(text):
         return (
             "has credentials in a URL, which dvc.lock and the report would show; remove them there, and set them in "
@@ -127,13 +142,27 @@ def _why_not_shown(text: str) -> str | None:
     return None
 
 
-def _line(content: bytes, section: str, key: str) -> int:
-    line, _column = YAML().load(content)[section].lc.key(key)  # only the round-trip loader keeps line numbers
-    return line + 1
+def _line(content: bytes, section: str, key: str) -> str:
+    """Return the line of a key after a colon; "" where it is not in its section, but merged from another."""
+    position = YAML().load(content)[section].lc.key(key)  # only the round-trip loader keeps line numbers
+    return f":{position[0] + 1}" if position else ""
 
 
 def _location(path: Path, section: str, key: str) -> str:
-    return f"{path}:{_line(path.read_bytes(), section, key)}"
+    return f"{path}{_line(path.read_bytes(), section, key)}"
+
+
+def _spelling(expected: object, value: object, key: str) -> str:
+    """Return how to write a value that YAML takes for one of another type."""
+    types = _types(expected)
+    if str in types and isinstance(value, int | float):
+        return f"""; write text in quotes, here and as -S '{key}="…"' after `dvc exp run`"""
+    return "; write true or false" if bool in types else ""
+
+
+def _types(expected: object) -> set[object]:
+    parts = get_args(expected)
+    return set().union(*map(_types, parts)) if parts else {expected}
 
 
 def _shown(value: object) -> str:

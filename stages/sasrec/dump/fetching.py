@@ -44,6 +44,11 @@ class FetchParams(msgspec.Struct, frozen=True):
     def __post_init__(self) -> None:
         if self.source == "file" and not self.file:
             raise ValueError("fetch.source is file, but fetch.file is null; set it to the path of a dump")
+        if self.source != "file" and self.file:
+            raise ValueError(
+                f"fetch.file is set, but fetch.source is {self.source}, which does not read it; set fetch.source to "
+                "file, or fetch.file to null"
+            )
         # Not a pattern: in a union with a list, a pattern makes msgspec 0.22 read memory that is not its own.
         for name in self.names:
             if storage.is_url(name) and not storage.is_readable(name):

@@ -36,7 +36,7 @@ def environment(path: Path) -> dict[str, str]:
     """
     try:
         mode = params.read(path)["train"]["reproducibility"]
-    except (UserError, KeyError, TypeError):
+    except (UserError, OSError, KeyError, TypeError):
         mode = "portable"
     return ALWAYS if mode == "fast" else ALWAYS | PORTABLE
 

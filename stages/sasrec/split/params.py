@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from sasrec.core.errors import UserError
 from sasrec.core.params import Count, Seed, about
 
 
@@ -28,6 +29,14 @@ class SplitParams(msgspec.Struct, frozen=True):
     ]
     seed: Annotated[Seed, about("draws the evaluation users and all negatives")]
     num_validation_users: Annotated[Count, about("training users, at most, whose held-back book measures each epoch")]
+
+    def require_number_of_users(self, num_user_sample: int | None) -> None:
+        """Raise UserError if the protocol needs a number of evaluation users and there is none."""
+        if self.protocol == "holdout_users" and num_user_sample is None:
+            raise UserError(
+                "params.yaml: evaluation.num_user_sample is null, which split.protocol holdout_users cannot take; give "
+                "the number of users to hold out"
+            )
 
 
 class EvaluationParams(msgspec.Struct, frozen=True):

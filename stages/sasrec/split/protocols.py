@@ -90,11 +90,7 @@ def holdout_users(candidates: Candidates) -> Roles:
 
     For a sample of training users, the last book is held back for validation.
     """
-    if candidates.num_evaluation is None:
-        raise UserError(
-            "params.yaml: evaluation.num_user_sample is null, which split.protocol holdout_users cannot take; give the "
-            "number of users to hold out"
-        )
+    candidates.params.require_number_of_users(candidates.num_evaluation)
     lengths = candidates.histories.lengths
     evaluable = np.flatnonzero(candidates.can_evaluate & (lengths >= 2))
     evaluation = _sample(evaluable, candidates.num_evaluation, candidates.evaluation_rng)
