@@ -16,6 +16,10 @@ NONE = "is neither gzip, zstd, Parquet, JSON lines nor CSV"
 NO_TEXT = (b"BZh", b"<")  # bzip2, and a web page that a server sent instead
 
 
+class ParquetError(Exception):
+    """The content is Parquet, which is no stream of text."""
+
+
 def kind(start: bytes) -> Kind | None:
     """Return the kind of a file that begins with `start`, NUM_START bytes or all; None if it is no dump."""
     for magic, name in MAGIC.items():
@@ -28,7 +32,8 @@ def decompressed(raw: io.RawIOBase, block_bytes: int) -> Iterator[bytes]:
     """Yield the content of `raw`, gzip, zstd or text, in blocks of `block_bytes` or less.
 
     Raises:
-        DamagedError: the content is damaged, or of another kind.
+        DamagedError: the content is damaged, or of no known kind.
+        ParquetError: the content is Parquet.
         OSError: `raw` cannot be read.
 
     """
@@ -41,8 +46,10 @@ def decompressed(raw: io.RawIOBase, block_bytes: int) -> Iterator[bytes]:
     elif found == "text":
         while block := file.read(block_bytes):
             yield block
+    elif found == "parquet":
+        raise ParquetError
     else:
-        raise gzip_blocks.DamagedError("is Parquet; set dump_format.file to parquet" if found else NONE)
+        raise gzip_blocks.DamagedError(NONE)
 
 
 def _of_zstd(file: IO[bytes], block_bytes: int) -> Iterator[bytes]:

@@ -1,4 +1,4 @@
-"""Finds where a damaged dump came from, and the remedy."""
+"""Finds the user's own file that a file of the dump came from, and the remedy if it is damaged."""
 
 import filecmp
 from collections.abc import Mapping
@@ -10,6 +10,16 @@ from sasrec.dump import shards
 from sasrec.io import storage
 
 AGAIN = "run `dvc repro --force fetch && dvc repro`"
+
+
+def name(path: Path, dump: Path, fetch: Mapping[str, Any]) -> str:
+    """Return the user's name of `path`, which is `dump` or one of its shards; else `path` itself.
+
+    `fetch` is that section of params.yaml. The name of several files is what it says.
+    """
+    if fetch.get("source") == "file" and path == dump and path.is_dir():
+        return ", ".join([fetch["file"]] if isinstance(fetch["file"], str) else fetch["file"])
+    return str(_source(path, dump, fetch) or path)
 
 
 def of_damaged(path: Path, dump: Path, fetch: Mapping[str, Any]) -> tuple[str, str]:

@@ -14,6 +14,8 @@ from sasrec.dump import reviews, shard_pool, shards
 from sasrec.dump.formats import DEFAULT, PRESETS, Format
 from sasrec.io import files, parquet, spark
 
+MAX_MALFORMED_FRACTION = 0.9  # more lines are not malformed, but have another format
+
 ReadShards = Callable[[Sequence[Path]], Generator[reviews.Batches, None, None]]
 """Reads shards, and yields each one's batches, in order."""
 
@@ -41,17 +43,20 @@ def parse(
     read: ReadShards,
     folder: str | None = None,
     dump_format: Format = PRESETS[DEFAULT],
+    name: Callable[[Path], str] = str,
 ) -> None:
     """Use `read` to write the reviews and the malformed lines of `raw`, a file or a folder of shards.
 
-    With the URL of a `folder`, the reviews are written there, and `to_reviews` becomes a pointer to them.
+    With the URL of a `folder`, the reviews are written there, and `to_reviews` becomes a pointer to them. Messages
+    call a file of the dump by its `name`.
 
     Raises:
-        UserError: no line is a review, more lines are malformed than the params allow, or a file is damaged.
+        FileError: a file is damaged, or is not written as `dump_format` says.
+        UserError: no line is a review, or more lines are malformed than the params allow.
 
     """
     paths = shards.paths(raw)
-    first_rejected: list[str] = []
+    first_rejected: list[tuple[Path, str]] = []
     with (
         parquet.writer(to_reviews, reviews.schema(dump_format), folder) as good,
         parquet.writer(to_rejected, reviews.REJECTED) as bad,
@@ -60,16 +65,16 @@ def parse(
     ):
         for path, batches in zip(paths, shards_read, strict=True):
             num_before = good.num_rows + bad.num_rows
-            where = "line" if path == raw else f"{path.name} line"
             for parsed, rejected in batches:
                 good.write(parsed)
                 bad.write(renumbered(rejected, num_before))
                 rows = rejected.slice(0, reviews.NUM_SHOWN - len(first_rejected)).to_pylist()
-                first_rejected += [f"{where} {row['line_number']}: {row['reason']}" for row in rows]
+                where = f"{name(path)} line" if rows and path != raw else "line"
+                first_rejected += [(path, f"{where} {row['line_number']}: {row['reason']}") for row in rows]
                 progress.update(len(parsed) + len(rejected))
             if params.refuse(bad.num_rows):
                 break
-    _require_reviews(raw, good.num_rows, bad.num_rows, first_rejected, params)
+    _require_reviews(name(raw), good.num_rows, bad.num_rows, first_rejected, params)
 
 
 def renumbered(rejected: pa.RecordBatch, num_before: int) -> pa.RecordBatch:
@@ -81,15 +86,23 @@ def renumbered(rejected: pa.RecordBatch, num_before: int) -> pa.RecordBatch:
 
 
 def _require_reviews(
-    raw: Path, num_reviews: int, num_rejected: int, first_rejected: list[str], params: reviews.ParseGzipParams
+    name: str,
+    num_reviews: int,
+    num_rejected: int,
+    first_rejected: list[tuple[Path, str]],
+    params: reviews.ParseGzipParams,
 ) -> None:
     num_lines = num_reviews + num_rejected
     if num_rejected > params.max_rejected_fraction * num_lines:
         # Parsing stops early where params.refuse says so: the total is then unknown.
         lines = f"the first {num_lines}" if params.refuse(num_rejected) else f"{num_lines}"
+        shown = "; ".join(reason for _path, reason in first_rejected)
+        counted = f"{num_rejected} of {lines} lines are no reviews ({shown})"
+        if num_rejected > MAX_MALFORMED_FRACTION * num_lines:
+            raise reviews.FormatError(str(first_rejected[0][0]), counted)
         raise UserError(
-            f"{raw}: {num_rejected} of {lines} lines are no reviews ({'; '.join(first_rejected)}); mend the file, or "
-            f"raise parse_gzip.max_rejected_fraction in params.yaml, now {params.max_rejected_fraction}"
+            f"{name}: {counted}; mend the file, or raise parse_gzip.max_rejected_fraction in params.yaml, now "
+            f"{params.max_rejected_fraction}"
         )
     if num_reviews == 0:
-        raise UserError(f"{raw}: holds no review; get another dump (section fetch of params.yaml)")
+        raise UserError(f"{name}: holds no review; get another dump (section fetch of params.yaml)")

@@ -81,8 +81,8 @@ REVIEW = msgspec.json.Decoder(Review)
 Value = TypeVar("Value")
 
 
-class DamagedError(UserError):
-    """A file of the dump is empty, damaged or of another kind."""
+class FileError(UserError):
+    """A file of the dump cannot be used; `path` is where the pipeline keeps it, not the user's own file."""
 
     def __init__(self, path: str, reason: str) -> None:
         super().__init__(path, reason)
@@ -91,6 +91,14 @@ class DamagedError(UserError):
 
     def __str__(self) -> str:
         return f"{self.path}: {self.reason}"
+
+
+class DamagedError(FileError):
+    """A file of the dump is empty or damaged, or of no kind that can be read."""
+
+
+class FormatError(FileError):
+    """A file of the dump is not written as section dump_format of params.yaml says."""
 
 
 class Rejected(NamedTuple):
@@ -112,8 +120,10 @@ def read(path: Path, params: ParseGzipParams, dump_format: Format = PRESETS[DEFA
     Every line of the file is a row of exactly one of the two. Parsing ends early where `params.refuse` says so.
 
     Raises:
-        DamagedError: the file is empty, of another kind, truncated or damaged.
-        UserError: the file expands beyond `params.max_expansion`, or cannot be read.
+        DamagedError: the file is empty, of an unknown kind, truncated or damaged.
+        FormatError: the file is Parquet.
+        FileError: the file expands beyond `params.max_expansion`.
+        UserError: the file cannot be read.
 
     """
     blocks = decompressed(path, params.max_expansion)
@@ -152,11 +162,14 @@ def decompressed(path: Path, max_expansion: int) -> Iterator[bytes]:
             for block in compression.decompressed(raw, BLOCK_BYTES):
                 num_bytes += len(block)
                 if num_bytes > max(MIN_EXPANDED_BYTES, max_expansion * num_compressed):
-                    raise UserError(
-                        f"{name}: {num_compressed} bytes expand to {num_bytes} and more; get another dump, "
-                        f"or raise parse_gzip.max_expansion in params.yaml, now {max_expansion}"
+                    raise FileError(
+                        str(path),
+                        f"{num_compressed} bytes expand to {num_bytes} and more; get another dump, or raise "
+                        f"parse_gzip.max_expansion in params.yaml, now {max_expansion}",
                     )
                 yield block
+    except compression.ParquetError:
+        raise FormatError(str(path), "is Parquet") from None
     except gzip_blocks.DamagedError as error:
         raise DamagedError(str(path), str(error)) from None
     except OSError as error:

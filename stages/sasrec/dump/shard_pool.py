@@ -38,6 +38,8 @@ READERS: Mapping[File, Callable[[Path, reviews.ParseGzipParams, Format], Batches
     "parquet": tables.read_parquet,
 }
 
+FILE_ERRORS = {error.__name__: error for error in (reviews.FileError, reviews.DamagedError, reviews.FormatError)}
+
 
 def read(
     shards: Sequence[Path], params: reviews.ParseGzipParams, scratch: Path, dump_format: Format = PRESETS[DEFAULT]
@@ -89,27 +91,27 @@ def read_on_spark(
     def store(numbers: Iterable[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
         for number in (number for batch in numbers for number in batch["id"].to_pylist()):
             folder = working_folder / scratch / f"{number}.{uuid.uuid4().hex}"  # Spark may retry, even at once
-            error = damage = ""
+            kind = reason = ""
             try:
                 _store(working_folder / shards[number], params, dump_format, folder)
-            except reviews.DamagedError as raised:
-                damage = raised.reason
+            except reviews.FileError as raised:
+                kind, reason = type(raised).__name__, raised.reason
             except UserError as raised:
-                error = str(raised).replace(f"{working_folder}/", "")
-            row = {"number": [number], "folder": [str(folder)], "error": [error], "damage": [damage]}
+                kind, reason = UserError.__name__, str(raised).replace(f"{working_folder}/", "")
+            row = {"number": [number], "folder": [str(folder)], "kind": [kind], "reason": [reason]}
             yield pa.RecordBatch.from_pydict(row)
 
     with spark.working():
         spark.ship(session, scratch)
         numbers = session.range(0, len(shards), numPartitions=len(shards))  # one shard each
-        stored = numbers.mapInArrow(store, "number long, folder string, error string, damage string")
+        stored = numbers.mapInArrow(store, "number long, folder string, kind string, reason string")
         stored.write.parquet(spark.uri(scratch / "stored"))
     rows = [row for path in scratch.glob("stored/part-*") for row in pq.ParquetFile(path).read().to_pylist()]
     for row in sorted(rows, key=itemgetter("number")):
-        if row["damage"]:
-            raise reviews.DamagedError(str(shards[row["number"]]), row["damage"])
-        if row["error"]:
-            raise UserError(row["error"])
+        if row["kind"] in FILE_ERRORS:
+            raise FILE_ERRORS[row["kind"]](str(shards[row["number"]]), row["reason"])
+        if row["kind"]:
+            raise UserError(row["reason"])
         yield _read_stored(Path(row["folder"]))
         shutil.rmtree(row["folder"])
 

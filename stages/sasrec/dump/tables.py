@@ -27,6 +27,8 @@ from sasrec.dump.reviews import (
     REJECTED_TEXT_CHARACTERS,
     Batches,
     DamagedError,
+    FileError,
+    FormatError,
     ParseGzipParams,
     Rejected,
     beginning,
@@ -71,7 +73,7 @@ def read_csv(path: Path, params: ParseGzipParams, dump_format: Format) -> Batche
     """Yield (reviews, rejected) batches in file order; a rejected row's number counts records, the header included.
 
     Raises:
-        DamagedError, UserError: see `reviews.read`; or a column is missing.
+        FileError, UserError: see `reviews.read`; FormatError also where a column is missing.
 
     """
     blocks = decompressed(path, params.max_expansion)
@@ -102,7 +104,7 @@ def _layout(path: Path, first: Record, dump_format: Format) -> Layout:
     """Return the layout of the file whose first record is `first`.
 
     Raises:
-        UserError: a column is missing; only the rating may be.
+        FormatError: a column is missing; only the rating may be.
 
     """
     names = [field.decode("utf-8", "replace") for field in first.fields]
@@ -114,15 +116,12 @@ def _layout(path: Path, first: Record, dump_format: Format) -> Layout:
         elif column in names:
             found[role] = names.index(column)
         elif role != "rating":
-            raise _missing(path, role, column, names)
+            raise _missing(path, role, column)
     return Layout(dump_format.delimiter.encode(), max(len(names), *(number + 1 for number in found.values())), found)
 
 
-def _missing(path: Path, role: str, column: Column, names: list[str]) -> UserError:
-    listed = ", ".join(names)[:REJECTED_TEXT_CHARACTERS]
-    return UserError(
-        f"{path}: has no column {column}; set dump_format.{role} in params.yaml to one of its columns, {listed}"
-    )
+def _missing(path: Path, role: str, column: Column) -> FormatError:
+    return FormatError(str(path), f"has no column {column}, which dump_format.{role} names")
 
 
 def _with_line_feeds(blocks: Iterator[bytes]) -> Iterator[bytes]:
@@ -284,12 +283,13 @@ def read_parquet(path: Path, params: ParseGzipParams, dump_format: Format) -> Ba
     """Yield (reviews, rejected) batches in file order; a rejected row has its number, from 1, and its values.
 
     Raises:
-        DamagedError, UserError: see `reviews.read`; or a column is missing or nested.
+        FileError, UserError: see `reviews.read`; FormatError where the file is not Parquet, or a column is missing or
+            nested.
 
     """
     with _naming_damage(path), parquet.opened_here_or_elsewhere(path) as file:
         if compression.kind(file.read(compression.NUM_START)) != "parquet":
-            raise DamagedError(str(path), "is not Parquet")
+            raise FormatError(str(path), "is not Parquet")
         file.seek(0)
         number = num_rejected = 0
         with pq.ParquetFile(file, buffer_size=1 << 20) as table:
@@ -321,19 +321,17 @@ def _naming_damage(path: Path) -> Iterator[None]:
 
 
 def _columns(path: Path, found: pa.Schema, dump_format: Format) -> dict[str, str]:
-    """Return the name of each role's column; raise UserError if one is missing (the rating may be) or is nested."""
+    """Return the name of each role's column; raise FormatError if one is missing (the rating may be) or is nested."""
     names = {}
     for role in ROLES:
         name = getattr(dump_format, role)
         if name in found.names:
             names[role] = name
             if pa.types.is_nested(found.field(name).type):
-                raise UserError(
-                    f"{path}: its column {name} holds {found.field(name).type}; set dump_format.{role} in params.yaml "
-                    "to a column of text, numbers or times"
-                )
+                kind = found.field(name).type
+                raise FormatError(str(path), f"has {kind}, neither text, numbers nor times, in the column {name}")
         elif role != "rating":
-            raise _missing(path, role, name, found.names)
+            raise _missing(path, role, name)
     return names
 
 
@@ -341,9 +339,10 @@ def _check_expansion(path: Path, footer: pq.FileMetaData, max_expansion: int) ->
     size = path.stat().st_size
     expanded = sum(footer.row_group(number).total_byte_size for number in range(footer.num_row_groups))
     if storage.pointer(path) is None and expanded > max(MIN_EXPANDED_BYTES, max_expansion * size):
-        raise UserError(
-            f"{path}: {size} bytes of Parquet expand to {expanded}; get another dump, or raise "
-            f"parse_gzip.max_expansion in params.yaml, now {max_expansion}"
+        raise FileError(
+            str(path),
+            f"{size} bytes of Parquet expand to {expanded}; get another dump, or raise parse_gzip.max_expansion in "
+            f"params.yaml, now {max_expansion}",
         )
 
 
