@@ -220,9 +220,7 @@ def _times(time_format: str, values: pa.Array) -> pa.Array | None:
         if time_format == "date":
             times = texts.cast(pa.date32())
         else:
-            iso = (
-                pc.replace_substring_regex(texts, ZONED, r"\1") if time_format == "iso" else _as_iso(texts, time_format)
-            )
+            iso = _without_zone(texts) if time_format == "iso" else _as_iso(texts, time_format)
             if iso is None:
                 return None
             times = iso.cast(pa.timestamp("us"))
@@ -231,6 +229,14 @@ def _times(time_format: str, values: pa.Array) -> pa.Array | None:
         return None
     milliseconds = microseconds // 1000  # rounds down, also before 1970
     return _of_numpy(milliseconds, pa.int64()) if milliseconds.min() >= FIRST_MS else None
+
+
+def _without_zone(texts: pa.Array) -> pa.Array:
+    """Return times in ISO 8601 without the zone of those that have a time of day."""
+    shortest = pc.min(pc.binary_length(texts)).as_py()
+    if shortest >= len("2016-12-31T23:59Z") and pc.all(pc.ends_with(texts, "Z")).as_py():  # ten times as fast
+        return pc.binary_slice(texts.cast(pa.binary()), 0, -1).cast(pa.string())
+    return pc.replace_substring_regex(texts, ZONED, r"\1")
 
 
 def _of_epoch(values: pa.Array, factor: int) -> pa.Array | None:

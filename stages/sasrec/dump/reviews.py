@@ -150,8 +150,8 @@ def _read(blocks: Iterable[bytes], max_line_bytes: int, parse: Callable[[bytes, 
             yield reviews, rejected
 
 
-def decompressed(path: Path, max_expansion: int) -> Iterator[bytes]:
-    """Yield the decompressed content of `path` in blocks of BLOCK_BYTES; raise as `read` does."""
+def decompressed(path: Path, max_expansion: int, block_bytes: int = BLOCK_BYTES) -> Iterator[bytes]:
+    """Yield the decompressed content of `path` in blocks of `block_bytes`; raise as `read` does."""
     pointer = storage.pointer(path)
     name = pointer.url if pointer else str(path)
     num_compressed, num_bytes = pointer.num_bytes if pointer else path.stat().st_size, 0
@@ -159,7 +159,7 @@ def decompressed(path: Path, max_expansion: int) -> Iterator[bytes]:
         raise DamagedError(str(path), "is empty")
     try:
         with storage.open_with_progress(path, "read") as raw:
-            for block in compression.decompressed(raw, BLOCK_BYTES):
+            for block in compression.decompressed(raw, block_bytes):
                 num_bytes += len(block)
                 if num_bytes > max(MIN_EXPANDED_BYTES, max_expansion * num_compressed):
                     raise FileError(
