@@ -45,6 +45,8 @@ class Row:
 ROWS = [
     Row("parse_gzip", "parse_gzip", "parse_plain", "decompress", "decompression", "10x; 1.4x the limit; 400 MB"),
     Row(f"parse_gzip, {COPIES} dumps in one", "parse_gzip", None, "decompress", "decompression", "400 MB", grown=True),
+    Row("parse_gzip, CSV, without writing", "read_csv", None, None, "pyarrow's reading", "1.5x the limit"),
+    Row("parse_gzip, Parquet, without writing", "read_parquet", None, None, "pyarrow's reading", "1.5x the limit"),
     Row("filter_reindex", "filter_reindex", "filter_plain", "filter_files", "its files", "4x; 1 GB"),
     Row("split", "split", None, "split_files", "its files", "2 s"),
     Row("training step, fast", "step", "step_plain", None, "arithmetic", "2.5x; sampling 5 %"),

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import timeit
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ import numpy as np
 from ruamel.yaml import YAML
 
 if TYPE_CHECKING:  # at run time each work imports only what it needs
+    from sasrec.dump.formats import File
     from sasrec.model.sasrec import SasrecParams
     from sasrec.split.datasets import TrainingSet
     from sasrec.split.sequences import Sequences
@@ -30,9 +32,11 @@ if TYPE_CHECKING:  # at run time each work imports only what it needs
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "stages"))
 RAW = Path("data/raw/reviews.json.gz")
+REVIEWS = Path("data/interim/reviews.parquet")
 TRAIN = Path("data/split/train.safetensors")
 EVALUATION = Path("data/split/evaluation.safetensors")
 WARM_UP_STEPS, STEPS = 10, 60
+TURNS = 5
 NUM_EPOCHS = 10  # as in the notebook and in params.yaml
 PAPER: dict[str, dict[str, Any]] = {  # the SASRec paper's training, which the reference does as well
     "sasrec": {"dropout_rate": 0.5, "init": "normal"},
@@ -87,13 +91,43 @@ def decompress() -> Measured:
     return measured
 
 
+def read_table(file: "File") -> Measured:
+    """Read the reviews from a CSV or Parquet file, and let pyarrow alone read it, in turns; return both's seconds."""
+    import pyarrow.parquet as pq
+    from pyarrow import csv
+
+    from sasrec.core import params
+    from sasrec.dump.formats import Format
+    from sasrec.dump.reviews import ParseGzipParams
+    from sasrec.dump.shard_pool import READERS
+
+    dump_format = Format(file, "user_id", "book_id", "timestamp", "rating", "date")
+    parse_params = params.load(Path("params.yaml"), "parse_gzip", ParseGzipParams)
+    path, serial = RAW.with_name(f"reviews.{file}"), csv.ReadOptions(use_threads=False)
+    if not path.exists():
+        reviews = pq.read_table(REVIEWS)
+        csv.write_csv(reviews, path) if file == "csv" else pq.write_table(reviews, path)
+
+    def alone() -> None:
+        for _batch in csv.open_csv(path, serial) if file == "csv" else pq.ParquetFile(path).iter_batches(1 << 16):
+            pass
+
+    def ours() -> None:
+        for _reviews, _rejected in READERS[file](path, parse_params, dump_format):
+            pass
+
+    measured = [(timeit.timeit(ours, number=1), timeit.timeit(alone, number=1)) for _ in range(TURNS)]
+    seconds, limit_seconds = map(statistics.median, zip(*measured, strict=True))
+    return {"seconds": seconds, "limit_seconds": limit_seconds}
+
+
 def filter_plain() -> Measured:
     """Filter, re-index and sort reviews in memory with pandas."""
     import pandas as pd
 
     import reference
 
-    reviews = pd.read_parquet("data/interim/reviews.parquet", columns=["user_id", "timestamp", "book_id"])
+    reviews = pd.read_parquet(REVIEWS, columns=["user_id", "timestamp", "book_id"])
     reviews["timestamp"] = reviews["timestamp"].astype(str)
     measured: Measured = {}
     with clock(measured):
@@ -389,6 +423,8 @@ WORK: dict[str, Callable[[], Measured]] = {
     "parse_gzip": lambda: stage("parse_gzip"),
     "parse_plain": parse_plain,
     "decompress": decompress,
+    "read_csv": lambda: read_table("csv"),
+    "read_parquet": lambda: read_table("parquet"),
     "filter_reindex": lambda: stage("filter_reindex", "ibis.backends.duckdb"),
     "filter_plain": filter_plain,
     "filter_files": filter_files,

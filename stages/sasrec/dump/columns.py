@@ -243,6 +243,10 @@ def _of_epoch(values: pa.Array, factor: int) -> pa.Array | None:
     numbers = values if _is_number(values) else _texts(values)
     if numbers is None or numbers.null_count:
         return None
+    if pa.types.is_integer(numbers.type):
+        whole = np.from_dlpack(numbers.cast(pa.int64()))
+        is_in_range = FIRST_MS <= factor * int(whole.min()) and factor * int(whole.max()) <= LAST_MS
+        return _of_numpy(factor * whole, pa.int64()) if is_in_range else None
     seconds = np.from_dlpack(numbers.cast(pa.float64()))  # exact, else the cast raises
     with np.errstate(over="ignore", invalid="ignore"):
         milliseconds = np.floor(seconds * factor)

@@ -48,7 +48,8 @@ def advice(path: Path, params: ParseGzipParams, given: Keys) -> str:
         return f"it looks like {best['preset']}: add `{' '.join(settings)}` to `dvc exp run`; {PAGE} lists the formats"
     if "".join(sample.columns[:1]).strip().startswith(("[", "{")):
         return "it is JSON over several lines; write one object a line, as `jq --compact-output '.[]'` does"
-    return f"it has the columns {', '.join(sample.columns)[:200] or 'of no name'}; name them in section dump_format, as {PAGE} shows"
+    columns = ", ".join(sample.columns)[:200] or "of no name"
+    return f"it has the columns {columns}; name them in section dump_format, as {PAGE} shows"
 
 
 def _candidates(current: Keys) -> Iterator[Keys]:

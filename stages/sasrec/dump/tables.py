@@ -153,15 +153,16 @@ def _end_of_records(block: bytes, delimiter: bytes, max_line_bytes: int) -> tupl
     if ignores_quotes:
         return len(block), True
     # By turns, a quote must open a field at its beginning and close it at its end. A doubled one closes and opens.
-    padded = np.frombuffer(b"\n" + block + b"\n", np.uint8)
-    quotes = np.flatnonzero(padded == ord('"'))
-    may_touch = np.zeros(256, bool)
-    may_touch[[ord("\n"), ord('"'), delimiter[0]]] = True
-    if may_touch[padded[quotes[0::2] - 1]].all() and may_touch[padded[quotes[1::2] + 1]].all():
+    octets = np.frombuffer(block, np.uint8)
+    quotes = np.flatnonzero(octets == ord('"'))
+    # Clipped, a quote at an end of the block touches itself, which it may.
+    touched = (octets.take(quotes[0::2] - 1, mode="clip"), octets.take(quotes[1::2] + 1, mode="clip"))
+    if all(((each == ord("\n")) | (each == ord('"')) | (each == delimiter[0])).all() for each in touched):
         if len(quotes) % 2 == 0:
             return len(block), True
-        line_feeds = np.flatnonzero(padded[: quotes[-1]] == ord("\n"))
-        return int(line_feeds[np.searchsorted(quotes, line_feeds) % 2 == 0][-1]) - 1, True
+        line_feeds = np.flatnonzero(octets[: quotes[-1]] == ord("\n"))
+        ends = line_feeds[np.searchsorted(quotes, line_feeds) % 2 == 0]
+        return int(ends[-1]) if len(ends) else -1, True
     return _end_one_by_one(block, delimiter, max_line_bytes), False
 
 
