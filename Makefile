@@ -21,7 +21,7 @@ repro: $(VENV)/installed  ## run the pipeline with params.yaml as it is, and pri
 show: $(VENV)/installed  ## print the metrics of the last run
 	@python stages/show.py
 
-report: $(VENV)/installed  ## write report.html, one page on the run; TITLES is a CSV with the books' titles
+report: $(VENV)/installed  ## write report.html, one page on the run; TITLES is a file with the books' titles
 	python stages/report.py $(if $(TITLES),--titles $(TITLES))
 
 goodreads: $(VENV)/installed  ## run on the real dump (620 MB), as an experiment that changes params.yaml in the workspace

@@ -51,7 +51,7 @@ def answer(asked: argparse.Namespace) -> None:
         write_all(recommender, books, asked)
     else:
         history = history_of(asked.user) if asked.user else lookup.book_indices(asked.history, books, REVIEWS)
-        names = titles.read(asked.titles) if asked.titles else {}
+        names = titles.read(asked.titles, books.ids.to_pylist()) if asked.titles else {}
         rows = listing.as_rows(recommender.recommend([history], asked.k, exclude_seen=asked.exclude_seen), books, names)
         print(listing.as_json(rows) if asked.format == "json" else listing.as_table(rows))
     print(f"ranked by {recommender.description}, the best on the validation users", file=sys.stderr)

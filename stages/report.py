@@ -45,20 +45,21 @@ CODE = (
 )  # a result depends on these and the params
 
 
-def show_examples(names: dict[str, str]) -> list[dict[str, Any]]:
-    """Return the examples of the page; `names` maps book ids to names, and a book without a name shows its id."""
+def show_examples(names_from: Path | None) -> list[dict[str, Any]]:
+    """Return the examples of the page; a book that the file `names_from` does not name shows its id."""
     evaluation_params = params.load(PARAMS, "evaluation", EvaluationParams)
     device.use("cpu", params.load(PARAMS, "train", TrainParams).num_threads)
     held_out = datasets.load_held_out(EVALUATION, datasets.load_training_set(TRAIN))
     recommender = Recommender.load(MODELS, train=TRAIN, padding=evaluation_params.padding)
     ids = vocabulary.books(BOOKS).ids.to_pylist()
+    names = titles.read(names_from, ids) if names_from else {}
     return examples(recommender, held_out, [names.get(id_, f"book {id_}") for id_ in ids])
 
 
 def parse_arguments() -> argparse.Namespace:
     """Return the arguments; print the usage and exit with status 2 if they are invalid."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--titles", type=Path, help="CSV with the columns book_id and title, to name the books")
+    parser.add_argument("--titles", type=Path, help="a file with the titles of the books (docs/your-data.md)")
     parser.add_argument("--output", type=Path, default=Path("report.html"), help="default: %(default)s")
     return parser.parse_args()
 
@@ -80,7 +81,7 @@ def main() -> None:
         "params": current_params,
         "origin": provenance.origin(CODE, current_params),
         "plots": page.plots(),
-        "examples": show_examples(titles.read(arguments.titles) if arguments.titles else {}),
+        "examples": show_examples(arguments.titles),
         "environment": json.loads(ENVIRONMENT.read_bytes()) if ENVIRONMENT.is_file() else None,
     }
     html = page.render(content)

@@ -21,7 +21,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     seen = parser.add_mutually_exclusive_group()
     seen.add_argument("--exclude-seen", action="store_true", default=True, help="nothing already read (the default)")
     seen.add_argument("--include-seen", action="store_false", dest="exclude_seen", help="re-reads as well")
-    parser.add_argument("--titles", type=Path, metavar="FILE", help="a CSV file with the columns book_id and title")
+    parser.add_argument("--titles", type=Path, metavar="FILE", help="a file with titles (docs/your-data.md)")
     parser.add_argument("--format", choices=["table", "json"], default="table", help="of what is printed (table)")
     arguments = parser.parse_args(words)
     if arguments.all and arguments.all.suffix != ".parquet":
