@@ -1,94 +1,21 @@
 """Each shape of dump gives the same histories, whatever compresses and divides it."""
 
 import datetime
-import gzip
 import json
-import random
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import shapes
 from conftest import ROOT, committed, parse_gzip_params, set_params
+from shapes import COMPRESSORS, HISTORIES, OLDEST_FIRST, SHAPES, write
 
-import fetch
-import filter_reindex
-import parse_gzip
 from sasrec.core.errors import UserError
 from sasrec.dump import reviews, tables
 from sasrec.dump.formats import PRESETS, DumpFormatParams, Format
-
-Row = tuple[int, int, int, int]  # user, item, stars, second
-
-
-def made_up() -> list[list[Row]]:
-    """Each user's rows, oldest first: 12 items, most on one day, each at a second of its own."""
-    rng = random.Random(0)
-    users = []
-    for user in range(1, 21):
-        second = rng.randrange(1_200_000_000, 1_500_000_000)
-        rows = []
-        for item in rng.sample(range(1, 60), 12):
-            second += rng.choice([61, 3_607, 86_411])
-            rows.append((user, item, rng.randrange(1, 6), second))
-        users.append(rows)
-    return users
-
-
-USERS = made_up()
-OLDEST_FIRST = [row for rows in USERS for row in rows]
-NEWEST_FIRST = [row for rows in USERS for row in reversed(rows)]
-HISTORIES = [[item for _, item, _, _ in rows] for rows in USERS]
-
-
-def in_california(second: int) -> str:
-    zone = datetime.timezone(datetime.timedelta(hours=-7))
-    return datetime.datetime.fromtimestamp(second, zone).strftime("%a %b %d %H:%M:%S %z %Y")
-
-
-def a_day(second: int) -> str:
-    return datetime.datetime.fromtimestamp(second, datetime.UTC).date().isoformat()
-
-
-def json_lines(rows: list[Row], shape: Callable[[int, int, int, int], object]) -> list[str]:
-    return [json.dumps(shape(*row)) for row in rows]
-
-
-def goodreads(time: str, told: Callable[[int], str]) -> list[str]:
-    return json_lines(
-        NEWEST_FIRST,
-        lambda u, i, r, t: {"user_id": str(u), "book_id": str(i), "rating": r, time: told(t), "text": "a, é"},
-    )
-
-
-SHAPES = {
-    "goodreads_spoiler": goodreads("timestamp", a_day),
-    "goodreads_reviews": goodreads("date_added", in_california),
-    "goodreads_interactions": goodreads("date_added", in_california),
-    "amazon_2014": json_lines(
-        OLDEST_FIRST,
-        lambda u, i, r, t: {"reviewerID": str(u), "asin": str(i), "overall": float(r), "unixReviewTime": t},
-    ),
-    "amazon_2023": json_lines(
-        OLDEST_FIRST,
-        lambda u, i, r, t: {"user_id": str(u), "parent_asin": str(i), "rating": r, "timestamp": t * 1000 + 7},
-    ),
-    "movielens_csv": ["userId,movieId,rating,timestamp", *(f"{u},{i},{r - 0.5},{t}" for u, i, r, t in OLDEST_FIRST)],
-    "movielens_1m": [f"{u}::{i}::{r}::{t}" for u, i, r, t in OLDEST_FIRST],
-    "movielens_100k": [f"{u}\t{i}\t{r}\t{t}" for u, i, r, t in OLDEST_FIRST],
-    "recbole": [
-        "user_id:token\titem_id:token\trating:float\ttimestamp:float",
-        *(f"{u}\t{i}\t{float(r)}\t{float(t)}" for u, i, r, t in OLDEST_FIRST),
-    ],
-}
-COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {
-    "plain": lambda content: content,
-    "gzip": lambda content: gzip.compress(content, mtime=0),
-    "zstd": lambda content: pa.Codec("zstd").compress(content, asbytes=True),
-}
 
 
 @pytest.fixture
@@ -98,23 +25,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def write(path: Path, lines: list[str], compressor: str = "plain") -> str:
-    path.write_bytes(COMPRESSORS[compressor]("".join(f"{line}\n" for line in lines).encode()))
-    return str(path)
-
-
 def histories(file: str | list[str], dump_format: dict[str, object], **params: object) -> list[list[int]]:
     """Run the first stages on a dump; return each user's items, by their numbers in the dump."""
     set_params(Path(), fetch={"source": "file", "file": file}, dump_format=dump_format, filter_reindex=params)
-    fetch.main()
-    parse_gzip.main()
-    filter_reindex.main()
-    books = pq.ParquetFile(filter_reindex.BOOKS).read()["book_id"].to_pylist()
-    users = pq.ParquetFile(filter_reindex.USERS).read()["user_id"].to_pylist()
-    found: list[list[int]] = [[] for _ in users]
-    for row in pq.ParquetFile(filter_reindex.INTERACTIONS).read().to_pylist():
-        found[row["user_idx"]].append(int(books[row["book_idx"] - 1]))
-    return found
+    return shapes.histories()
 
 
 def test_every_preset_has_a_shape_here() -> None:
