@@ -100,8 +100,8 @@ def histories() -> list[list[int]]:
 def histories_found(project: Path) -> list[list[int]]:
     """What the first stages wrote."""
     tables = (filter_reindex.BOOKS, filter_reindex.USERS, filter_reindex.INTERACTIONS)
-    books, users, interactions = (pq.ParquetFile(project / path).read() for path in tables)
-    found: list[list[int]] = [[] for _ in range(len(users))]
-    for row in interactions.to_pylist():
-        found[row["user_idx"]].append(int(books["book_id"][row["book_idx"] - 1].as_py()))
+    books, users, interactions = (pq.ParquetFile(project / path).read().to_pydict() for path in tables)
+    found: list[list[int]] = [[] for _ in users["user_id"]]
+    for user, book in zip(interactions["user_idx"], interactions["book_idx"], strict=True):
+        found[user].append(int(books["book_id"][book - 1]))
     return found
