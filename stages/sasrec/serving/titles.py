@@ -1,7 +1,7 @@
 """Reads the titles of books, because the ids of a dump mean nothing to a person.
 
 The content tells the shape of a file: lines that begin with a brace are objects; the columns of a table go by their
-names in the first line or, in those of MovieLens' files that have none, by their places.
+names in the first line or, in those of MovieLens' files that have none, by their positions.
 """
 
 import ast
@@ -54,7 +54,7 @@ class Line(msgspec.Struct, gc=False):
         raise ValueError("it has no book_id, parent_asin, asin or item_id")
 
 
-class Places(NamedTuple):
+class Positions(NamedTuple):
     """The numbers of a table's columns, from 0."""
 
     id: int
@@ -149,12 +149,12 @@ def _of_table(path: Path, first: bytes, lines: Iterable[bytes]) -> Entries:
         names = [field.partition(":")[0] for field in fields]  # RecBole writes name:type
         id_, title = (next((names.index(name) for name in wanted if name in names), None) for wanted in (IDS, TITLES))
         if id_ is not None and title is not None:
-            places = Places(id_, title, names.index("authors") if "authors" in names else None)
-            return _of_records(map(_text, lines), delimiter, quoting, places, first_line=2)
+            positions = Positions(id_, title, names.index("authors") if "authors" in names else None)
+            return _of_records(map(_text, lines), delimiter, quoting, positions, first_line=2)
     for delimiter in ID_THEN_TITLE:
         if delimiter in header:
             texts = (text.replace(delimiter, STAND_IN) for text in map(_text, chain([first], lines)))
-            return _of_records(texts, STAND_IN, csv.QUOTE_NONE, Places(0, 1, None), first_line=1)
+            return _of_records(texts, STAND_IN, csv.QUOTE_NONE, Positions(0, 1, None), first_line=1)
     raise UserError(f"{path}: line 1 names no columns of ids and titles: {header[:80]!r}; {ADVICE}")
 
 
@@ -167,17 +167,17 @@ def _text(line: bytes) -> str:
 
 
 def _of_records(
-    texts: Iterable[str], delimiter: str, quoting: Literal[0, 3], places: Places, first_line: int
+    texts: Iterable[str], delimiter: str, quoting: Literal[0, 3], positions: Positions, first_line: int
 ) -> Entries:
-    """Yield the entries of a table's records; fields at `places` are kept."""
+    """Yield the entries of a table's records; fields at `positions` are kept."""
     records = csv.reader((text + "\n" for text in texts), delimiter=delimiter, quoting=quoting, strict=True)
     while True:
         number = first_line + records.line_num
         try:
             fields = next(records)
             if fields:
-                authors = None if places.authors is None else fields[places.authors]
-                yield number, Entry(fields[places.id], fields[places.title], authors)
+                authors = None if positions.authors is None else fields[positions.authors]
+                yield number, Entry(fields[positions.id], fields[positions.title], authors)
         except StopIteration:
             return
         except csv.Error as error:
