@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import ROOT
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from test_formats import CUSTOM, HISTORIES, OLDEST_FIRST, SHAPES, histories, write
+from shapes import HISTORIES, OLDEST_FIRST, SHAPES
+from test_formats import CUSTOM, histories, write
 
 from sasrec.core.errors import UserError
 

@@ -245,7 +245,7 @@ def _of_epoch(values: pa.Array, factor: int) -> pa.Array | None:
         return None
     if pa.types.is_integer(numbers.type):
         whole = np.from_dlpack(numbers.cast(pa.int64()))
-        is_in_range = FIRST_MS <= factor * int(whole.min()) and factor * int(whole.max()) <= LAST_MS
+        is_in_range = factor * int(whole.min()) >= FIRST_MS and factor * int(whole.max()) <= LAST_MS
         return _of_numpy(factor * whole, pa.int64()) if is_in_range else None
     seconds = np.from_dlpack(numbers.cast(pa.float64()))  # exact, else the cast raises
     with np.errstate(over="ignore", invalid="ignore"):

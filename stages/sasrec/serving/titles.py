@@ -27,6 +27,7 @@ ID_THEN_TITLE = ("::", "|")  # delimiters of tables that name no columns
 STAND_IN = "\x1f"  # for ::, because the csv module takes one character
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 MAX_LINE_BYTES = 1 << 20  # a literal may need 500 times as much memory
+MAX_FIELD_CHARACTERS = 1 << 17
 HEADER_BYTES = 1 << 14
 MAX_NAME_CHARACTERS = 1000
 ADVICE = "docs/your-data.md shows the files that give titles"
@@ -113,9 +114,10 @@ def _entries(path: Path) -> Entries:
             lines = (line for block in reviews.complete_lines(blocks, MAX_LINE_BYTES) for line in block.split(b"\n"))
             first = next(lines, b"").removeprefix(BYTE_ORDER_MARK)
             yield from _of_objects(chain([first], lines)) if first.startswith(b"{") else _of_table(path, first, lines)
+    except compression.ParquetError:
+        raise UserError(f"{path}: is Parquet; {ADVICE}") from None
     except gzip_blocks.DamagedError as error:
-        reason, _, _on_dumps = str(error).partition(";")
-        raise UserError(f"{path}: {reason}; {ADVICE}") from None
+        raise UserError(f"{path}: {error}; {ADVICE}") from None
 
 
 def _of_objects(lines: Iterable[bytes]) -> Entries:
@@ -170,6 +172,7 @@ def _of_records(
     texts: Iterable[str], delimiter: str, quoting: Literal[0, 3], positions: Positions, first_line: int
 ) -> Entries:
     """Yield the entries of a table's records; fields at `positions` are kept."""
+    csv.field_size_limit(MAX_FIELD_CHARACTERS)
     records = csv.reader((text + "\n" for text in texts), delimiter=delimiter, quoting=quoting, strict=True)
     while True:
         number = first_line + records.line_num
