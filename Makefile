@@ -51,8 +51,11 @@ frontier: $(VENV)/installed  ## draw accuracy against seconds of training for so
 export: $(VENV)/installed  ## write models/sasrec.onnx, if onnxruntime gives PyTorch's scores for the held-out users
 	python stages/export.py
 
-test: $(VENV)/installed  ## run the tests, on two cores
-	python -m pytest -n 2 --dist worksteal
+test: $(VENV)/installed  ## run the tests but the long ones, on two cores
+	python -m pytest -n 2 --dist worksteal -m "not long"
+
+test-long: $(VENV)/installed  ## run the long tests: the tutorial, verify's own runs, Ctrl-C of several processes
+	python -m pytest -n 2 --dist worksteal -m long
 
 test-spark: $(VENV)/spark  ## run the tests of the engines, on Spark too; needs Java
 	python -m pytest tests/interactions/test_engines.py tests/dump/test_shards.py
