@@ -1,19 +1,26 @@
 """Downloads against a local server that misbehaves as Drive and mirrors do."""
 
+import bz2
 import gzip
 import hashlib
+import io
+import lzma
 import os
 import random
 import subprocess
 import sys
+import tarfile
 import threading
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from email.utils import formatdate
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 
+import pyarrow as pa
 import pytest
 from conftest import ROOT
 
@@ -332,11 +339,25 @@ def test_what_is_nobodys_download_stays_where_the_downloads_are(folder: Path, se
     assert [path.name for path in (folder / "unfinished").iterdir()] == ["notes.txt"]
 
 
-def test_a_file_is_linked_and_not_copied(folder: Path) -> None:
+def fetch_own(file: str) -> None:
+    fetching.fetch(params(source="file", file=file), fetch.RAW, fetch.UNFINISHED, fetching.copy)
+
+
+def test_a_file_that_all_may_read_and_nobody_may_write_is_linked(folder: Path) -> None:
+    (folder / "mine.json.gz").write_bytes(DUMP)
+    (folder / "mine.json.gz").chmod(0o444)
+    fetch_own("mine.json.gz")
+    assert fetch.RAW.samefile("mine.json.gz")
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o400, 0o640, 0o644, 0o666])
+def test_any_other_file_is_copied_because_dvc_would_change_its_mode(folder: Path, mode: int) -> None:
     source = folder / "mine.json.gz"
     source.write_bytes(DUMP)
-    fetching.fetch(params(source="file", file=str(source)), fetch.RAW, fetch.UNFINISHED, fetching.copy)
-    assert fetch.RAW.samefile(source)
+    source.chmod(mode)
+    fetch_own("mine.json.gz")
+    assert fetch.RAW.read_bytes() == DUMP
+    assert source.stat().st_nlink == 1
 
 
 def test_a_file_is_copied_where_links_are_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -345,10 +366,88 @@ def test_a_file_is_copied_where_links_are_refused(folder: Path, monkeypatch: pyt
 
     source = folder / "mine.json.gz"
     source.write_bytes(DUMP)
+    source.chmod(0o444)
     monkeypatch.setattr(Path, "hardlink_to", refuse)
-    fetching.fetch(params(source="file", file=str(source)), fetch.RAW, fetch.UNFINISHED, fetching.copy)
+    fetch_own("mine.json.gz")
     assert fetch.RAW.read_bytes() == DUMP
     assert not fetch.RAW.samefile(source)
+
+
+def tar(compressed: Callable[[bytes], bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        archive.addfile(tarfile.TarInfo("reviews.json"), io.BytesIO())
+    return compressed(buffer.getvalue())
+
+
+def zipped() -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("ratings.csv", "1,2,3\n")
+    return buffer.getvalue()
+
+
+ADVICE = "set fetch.file in params.yaml to the path of a dump"
+FILES = {
+    b"": f"is empty; {ADVICE}",
+    b"<html>": f"is neither gzip, zstd, Parquet, JSON lines nor CSV; {ADVICE}",
+    zipped(): f"is zip, which is not read; unpack it, and {ADVICE} inside",
+    gzip.compress(zipped()): f"is zip, which is not read; unpack it, and {ADVICE} inside",
+    bz2.compress(b"{}"): f"is bzip2, which is not read; unpack it, and {ADVICE} inside",
+    lzma.compress(b"{}"): f"is xz, which is not read; unpack it, and {ADVICE} inside",
+    tar(bytes): f"is tar, which is not read; unpack it, and {ADVICE} inside",
+    tar(gzip.compress): f"is tar, which is not read; unpack it, and {ADVICE} inside",
+    tar(partial(pa.Codec("zstd").compress, asbytes=True)): f"is tar, which is not read; unpack it, and {ADVICE} inside",
+}
+
+
+def refusal_of(file: str) -> str:
+    """What is said of a `fetch.file`, which is not fetched."""
+    with pytest.raises(UserError) as caught:
+        fetch_own(file)
+    assert not fetch.RAW.exists()
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("content", FILES, ids=FILES.values())
+def test_a_file_that_is_no_dump_is_refused_with_what_it_is(folder: Path, content: bytes) -> None:
+    (folder / "mine").write_bytes(content)
+    assert refusal_of("mine") == f"mine: {FILES[content]}"
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda path: None, f"no such file; {ADVICE}"),
+        (lambda path: path.symlink_to("gone.gz"), f"is a link to gone.gz, which is missing; {ADVICE}"),
+        (os.mkfifo, f"is no regular file; {ADVICE}"),
+    ],
+)
+def test_what_is_no_file_is_refused_with_what_it_is(folder: Path, make: Callable[[Path], None], message: str) -> None:
+    make(folder / "mine")
+    assert refusal_of("mine") == f"mine: {message}"
+
+
+def test_a_folder_is_refused_with_the_glob_that_takes_its_files(folder: Path) -> None:
+    (folder / "dumps [2]").mkdir()
+    (folder / "dumps [2]/a.gz").write_bytes(DUMP)
+    said = refusal_of("dumps [2]/")
+    assert said.startswith("dumps [2]: is a folder; set fetch.file in params.yaml to a file in it, or to a glob: ")
+    fetch_own(said.partition("glob: ")[2])
+    assert fetch.RAW.read_bytes() == DUMP
+
+
+def test_a_path_into_an_archive_is_refused_with_the_archive(folder: Path) -> None:
+    (folder / "ml.zip").write_bytes(zipped())
+    expected = f"ml.zip is a file and no folder; if it is an archive, unpack it, or {ADVICE}"
+    assert refusal_of("ml.zip/ml/ratings.csv") == f"ml.zip/ml/ratings.csv: {expected}"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
+def test_a_file_that_may_not_be_read_is_refused_with_how_to_read_it(folder: Path) -> None:
+    (folder / "mine").write_bytes(DUMP)
+    (folder / "mine").chmod(0o200)
+    assert "mine: you may not read it; change its mode (`chmod u+r`)" in refusal_of("mine")
 
 
 def test_other_content_than_the_digest_says_is_refused(folder: Path) -> None:

@@ -55,9 +55,13 @@ def test_here_and_elsewhere_may_be_in_one_list(s3: str, folder: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "message"),
     [
-        ("s3://books/none.json.gz", "s3://books/none.json.gz: cannot be used"),
+        ("s3://books/none.json.gz", "s3://books/none.json.gz: cannot be used (no such file)"),
         ("s3://nowhere/none.json.gz", "s3://nowhere/none.json.gz: cannot be used"),
-        ("s3://books/none-*.json.gz", "no file matches"),
+        ("s3://books/none-*.json.gz", "s3://books/none-*.json.gz: no file matches"),
+        (
+            "s3://books/dumps/",
+            "s3://books/dumps/: is a folder; give the URL of a file in it, or a glob: s3://books/dumps/*",
+        ),
         ("s3://books/page.json.gz", "s3://books/page.json.gz: is neither gzip, zstd"),
         ("gs://books/a.json.gz", "gs:// needs another package"),
     ],
@@ -65,12 +69,20 @@ def test_here_and_elsewhere_may_be_in_one_list(s3: str, folder: Path) -> None:
 def test_what_cannot_be_read_is_named_in_one_line_and_leaves_nothing(
     s3: str, folder: Path, file: str, message: str
 ) -> None:
+    upload(folder, "a.json.gz")
     boto3.client("s3").put_object(Bucket="books", Key="page.json.gz", Body=b"<html>")
     set_params(folder, fetch={"source": "file", "file": file})
     done = runner(folder)(*FETCH, fails=True)
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
     assert list((folder / "data/raw").iterdir()) == []
+
+
+@pytest.mark.parametrize(("path", "message"), [("/none/a.gz", "the server answers 404"), (":1/a.gz", "Cannot connect")])
+def test_a_server_that_does_not_serve_a_file_is_quoted(s3: str, folder: Path, path: str, message: str) -> None:
+    url = f"{s3}{path}" if path.startswith("/") else f"http://127.0.0.1{path}"
+    set_params(folder, fetch={"source": "file", "file": url})
+    assert f"error: {url}: cannot be used ({message}" in runner(folder)(*FETCH, fails=True).stderr
 
 
 TABLES = ["data/interim/reviews.parquet", "data/processed/interactions.parquet"]

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 from itertools import pairwise
@@ -174,14 +175,42 @@ def test_an_experiment_runs_with_another_param(project: Path) -> None:
     assert "HR@7" in shown
 
 
-def test_a_file_of_ones_own_is_linked_into_the_workspace_and_the_cache(project: Path, tmp_path: Path) -> None:
-    mine = tmp_path / "mine.json.gz"
-    mine.write_bytes(gzip.compress(gzip.decompress((project / "data/raw/reviews.json.gz").read_bytes())))
+def own_dump(project: Path, path: Path, mode: int) -> Path:
+    """The project's reviews in a file of other bytes."""
+    path.write_bytes(gzip.compress(gzip.decompress((project / "data/raw/reviews.json.gz").read_bytes()), mtime=1))
+    path.chmod(mode)
+    return path
+
+
+def test_a_read_only_file_of_ones_own_is_linked_into_the_workspace_and_the_cache(project: Path, tmp_path: Path) -> None:
+    mine = own_dump(project, tmp_path / "mine.json.gz", 0o444)
     set_params(project, fetch={"source": "file", "file": str(mine), "demo_users": 1})
     done = runner(project)("dvc", "repro", "split")
     assert stages_run(done.stdout) == ["fetch", "parse_gzip"]  # the same reviews
     assert (project / "data/raw/reviews.json.gz").samefile(mine)
     assert mine.stat().st_nlink == 3  # mine, the workspace's and the cache's: one copy of the bytes
+
+
+def test_a_private_file_of_ones_own_keeps_its_mode_and_its_bytes_to_itself(project: Path, tmp_path: Path) -> None:
+    mine = own_dump(project, tmp_path / "mine.json.gz", 0o600)
+    content = mine.read_bytes()
+    set_params(project, fetch={"source": "file", "file": str(mine)})
+    runner(project)("dvc", "repro", "fetch")
+    assert (stat.S_IMODE(mine.stat().st_mode), mine.stat().st_nlink, mine.read_bytes()) == (0o600, 1, content)
+    assert stat.S_IMODE((project / "data/raw/reviews.json.gz").stat().st_mode) == 0o444  # as the documents say
+
+
+@pytest.mark.parametrize("how", [["repro"], ["exp", "run", "--temp"], ["exp", "run", "--queue"]], ids=" ".join)
+def test_a_relative_path_is_one_of_the_repository_wherever_dvc_runs(project: Path, how: list[str]) -> None:
+    (project / "dumps").mkdir()
+    mine = own_dump(project, project / "dumps/mine.json.gz", 0o644)
+    set_params(project, fetch={"source": "file", "file": ["dumps/m*.json.gz"]})
+    run = runner(project)
+    run("dvc", *how, "fetch")
+    if "--queue" in how:
+        run("dvc", "exp", "run", "--run-all")
+    digest = hashlib.md5(mine.read_bytes()).hexdigest()
+    assert (project / ".dvc/cache/files/md5" / digest[:2] / digest[2:]).read_bytes() == mine.read_bytes()
 
 
 @pytest.mark.parametrize("other_name", [False, True])

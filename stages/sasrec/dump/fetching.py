@@ -1,6 +1,9 @@
 """Writes the dump that the params name: a demo, a download, a link, a copy or a pointer."""
 
+import contextlib
+import glob
 import shutil
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
@@ -12,6 +15,8 @@ from sasrec.core.params import Seed, about
 from sasrec.dump import compression, demo, download, shards
 from sasrec.io import storage
 from sasrec.io.files import atomic_write
+
+MODE_OF_DVC = 0o444  # DVC gives it to the files in its cache, and so to every link of them
 
 Bring = Callable[[str, Path], None]
 """Writes the dump at a URL, or a pointer to it, to a path."""
@@ -118,22 +123,49 @@ def stays_elsewhere(params: FetchParams, folder: str | None) -> bool:
 
 
 def link_or_copy(source: Path, destination: Path) -> None:
-    """Hard-link `source` to `destination`; copy it if the file system refuses a link."""
-    try:
-        destination.hardlink_to(source.resolve())
-    except OSError:
-        with atomic_write(destination) as partial:
-            shutil.copyfile(source, partial)
+    """Hard-link `source` to `destination` if it is read-only for all; otherwise, or if that fails, copy it."""
+    if stat.S_IMODE(source.stat().st_mode) == MODE_OF_DVC:
+        with contextlib.suppress(OSError):
+            destination.hardlink_to(source.resolve())
+            return
+    with atomic_write(destination) as partial:
+        shutil.copyfile(source, partial)
 
 
 def check_kind(path: Path, source: str) -> None:
-    """Raise UserError, which names `source`, if `path` is missing or empty, or does not begin like a dump."""
+    """Raise UserError, which names `source`, if `path` is no file, may not be read, or does not begin like a dump."""
+    fault = _fault(path)
+    if fault:
+        raise UserError(f"{source}: {fault}")
+
+
+def _fault(path: Path) -> str | None:
+    """Return what is wrong with the file at `path`, and what to do; None if it begins like a dump."""
     advice = "set fetch.file in params.yaml to the path of a dump"
     if not path.is_file():
-        raise UserError(f"{source}: no such file; {advice}")
-    with path.open("rb") as file:
-        start = file.read(compression.NUM_START)
+        return _why_no_file(path, advice)
+    try:
+        with path.open("rb") as file:
+            start = file.read(compression.NUM_START)
+    except PermissionError:
+        return f"you may not read it; change its mode (`chmod u+r`) or ask its owner, or {advice}"
+    archive = compression.archive_at(path, start)
+    if archive:
+        return f"is {archive}, which is not read; unpack it, and {advice} inside"
     if not start:
-        raise UserError(f"{source}: is empty; {advice}")
-    if compression.kind(start) is None:
-        raise UserError(f"{source}: {compression.NONE}; {advice}")
+        return f"is empty; {advice}"
+    return None if compression.kind(start) else f"{compression.NONE}; {advice}"
+
+
+def _why_no_file(path: Path, advice: str) -> str:
+    """Return why there is no file at `path`, and what to do."""
+    if path.is_dir():
+        return f"is a folder; set fetch.file in params.yaml to a file in it, or to a glob: {glob.escape(str(path))}/*"
+    if path.exists():
+        return f"is no regular file; {advice}"
+    if path.is_symlink():
+        return f"is a link to {path.readlink()}, which is missing; {advice}"
+    for parent in path.parents:
+        if parent.is_file():
+            return f"{parent} is a file and no folder; if it is an archive, unpack it, or {advice}"
+    return f"no such file; {advice}"

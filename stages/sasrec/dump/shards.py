@@ -1,6 +1,7 @@
 """Finds the files of a dump, its shards, and their order."""
 
 import glob
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ Source = Path | str
 def named(file: str | list[str]) -> list[Source]:
     """Return the files of the param `fetch.file`, in order: a path, a URL, a glob's sorted matches, or a list of these.
 
+    A relative path starts in the repository, also in the copies of it that `dvc exp run --temp` and DVC's queue make.
     A local file that is missing is returned like the others.
 
     Raises:
@@ -44,10 +46,12 @@ def _identity(source: Source) -> object:
 def _matching(name: str) -> Sequence[Source]:
     if storage.is_url(name):
         return storage.matching(name)
-    if Path(name).exists():  # first, because a file's name may look like a pattern
-        return [Path(name)]
-    found = sorted(glob.glob(name, recursive=True))  # noqa: PTH207 - Path.glob finds hidden files too
-    return [Path(path) for path in found or [name]]
+    root = Path(os.environ.get("DVC_ROOT", ""))  # DVC sets it, in a copy to the repository that the copy was made of
+    if (root / name).exists():  # first, because a file's name may look like a pattern
+        return [root / name]
+    name = os.path.expanduser(name)  # noqa: PTH111 - Path.expanduser raises for the name of no user
+    found = sorted(glob.glob(name, root_dir=root, recursive=True))  # noqa: PTH207 - Path.glob finds hidden files too
+    return [root / path for path in found or [name]]
 
 
 def shard_path(dump: Path, number: int) -> Path:

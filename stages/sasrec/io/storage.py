@@ -81,7 +81,7 @@ def matching(url: str) -> list[str]:
         storage, pattern = at(url)
         found = sorted(storage.glob(pattern))
         if not found:
-            raise FileNotFoundError("no file matches")
+            raise UserError(f"{url}: no file matches; correct the URL in params.yaml")
         return [storage.unstrip_protocol(path) for path in found]
 
 
@@ -94,7 +94,7 @@ def copy(url: str, destination: Path) -> None:
     """
     with _using(url):
         storage, path = at(url)
-        size = storage.size(path)
+        size = _size(storage, path, url)
     with (
         destination.open("wb") as file,
         tqdm.wrapattr(file, "write", total=size, desc="copy", disable=None) as counted,
@@ -108,7 +108,7 @@ def write_pointer(url: str, destination: Path) -> None:
     """Write a pointer to `url` to `destination`; raise UserError if `url` cannot be read."""
     with _using(url):
         storage, path = at(url)
-        _write(destination, Pointer(url, storage.size(path), _version(storage, path)))
+        _write(destination, Pointer(url, _size(storage, path, url), _version(storage, path)))
 
 
 def pointer(path: Path) -> Pointer | None:
@@ -207,6 +207,13 @@ def at(url: str) -> "tuple[AbstractFileSystem, str]":
     return url_to_fs(url)
 
 
+def _size(storage: "AbstractFileSystem", path: str, url: str) -> int:
+    found = storage.info(path)
+    if found["type"] == "directory":
+        raise UserError(f"{url}: is a folder; give the URL of a file in it, or a glob: {url.rstrip('/')}/*")
+    return found["size"]
+
+
 def _version(storage: "AbstractFileSystem", path: str) -> str:
     return f"{storage.checksum(path):x}"  # on S3, the ETag
 
@@ -229,5 +236,14 @@ def _using(url: str) -> Iterator[None]:
         if (isinstance(error, OSError) and error.errno == errno.ENOSPC) or lack(error):  # this machine's fault
             raise
         raise UserError(
-            f"{url}: cannot be used ({error}); correct the URL in params.yaml, or the credentials in the environment"
+            f"{url}: cannot be used ({_reason(error)}); correct the URL in params.yaml, or the credentials in the "
+            "environment"
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    """Return what `error` says, or its cause if it only repeats the path: fsspec does so for any fault of HTTP."""
+    if not isinstance(error, FileNotFoundError):
+        return str(error)
+    status = getattr(error.__cause__, "status", None)  # its text may show where a server leads, which may be signed
+    return f"the server answers {status}" if status else str(error.__cause__ or "no such file")
