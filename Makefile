@@ -5,8 +5,13 @@ FAULTS ?= 20
 FLIPS ?= 200
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-# The presets that the README compares. DATA is a .json.gz dump; without it, they use params.yaml's source.
-SOURCE = $(if $(DATA),-S fetch.source=file -S fetch.file=$(abspath $(DATA)))
+# As the user wrote them: make would expand a $ in them.
+override DATA := $(value DATA)
+override TITLES := $(value TITLES)
+quoted = $(if $(1),'$(subst ','\'',$(1))')
+
+# The presets that the README compares. DATA is a dump; without it, they use params.yaml's source.
+SOURCE = $(if $(DATA),$(or $(shell PATH=$(call quoted,$(PATH)) python benchmarks/source.py $(call quoted,$(DATA))),$(error No arguments for DATA)))
 
 # Every target with a description.
 .PHONY: $(shell sed -n 's/^\([a-z-]*\):.*  \#\# .*/\1/p' $(MAKEFILE_LIST))
@@ -22,7 +27,7 @@ show: $(VENV)/installed  ## print the metrics of the last run
 	@python stages/show.py
 
 report: $(VENV)/installed  ## write report.html, one page on the run; TITLES is a file with the books' titles
-	python stages/report.py $(if $(TITLES),--titles $(TITLES))
+	python stages/report.py $(if $(TITLES),--titles $(call quoted,$(TITLES)))
 
 goodreads: $(VENV)/installed  ## run on the real dump (620 MB), as an experiment that changes params.yaml in the workspace
 	dvc exp run -S fetch.source=goodreads
@@ -43,10 +48,10 @@ published-full: $(VENV)/installed  ## the same for few items and long histories,
 	dvc exp run $(SOURCE) -S filter_reindex.min_ratings=1 -S split.protocol=leave_one_out -S split.num_validation_users=5000 -S evaluation.num_user_sample=null -S sasrec.norm_first=true -S sasrec.max_len=200 -S sasrec.hidden_units=128 -S sasrec.num_heads=2 -S sasrec.dropout_rate=0.4 -S train.num_negatives=4096 -S train.window=random -S train.warmup_steps=100 -S train.lr=0.002 -S train.num_epochs=40
 
 presets: $(VENV)/installed  ## compare the presets and the steps between them on DATA, with three seeds each; takes an hour
-	python benchmarks/presets.py $(DATA) $(PRESETS)
+	python benchmarks/presets.py $(call quoted,$(DATA)) $(PRESETS)
 
 frontier: $(VENV)/installed  ## draw accuracy against seconds of training for some presets on DATA; takes twenty minutes
-	python benchmarks/frontier.py $(DATA)
+	python benchmarks/frontier.py $(call quoted,$(DATA))
 
 export: $(VENV)/installed  ## write models/sasrec.onnx, if onnxruntime gives PyTorch's scores for the held-out users
 	python stages/export.py

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import presets
+import source
 from sasrec.core.params import load
-from sasrec.reporting import overrides
 from sasrec.runtime import reproducibility
 
 HERE = Path(__file__).parent
@@ -61,11 +61,11 @@ def values(metrics: dict[str, dict[str, float]]) -> dict[str, float]:
     return {ranked: metrics[ranked]["NDCG@10"] for ranked in PANELS}
 
 
-def measure(name: str, data: Path, clone: Path) -> dict[str, Any]:
+def measure(name: str, data: list[str], clone: Path) -> dict[str, Any]:
     """Return the curve of a preset on a dump; `clone` is a clone of the project."""
     subprocess.run(["git", "checkout", "--quiet", "."], cwd=clone, check=True)
-    source = ["fetch.source=file", overrides.argument("fetch.file", str(data)), "train.num_threads=1"]
-    command = [*presets.command([*source, *presets.ALL[name]]), "--quiet", "split"]  # it leaves params.yaml changed
+    changes = [*source.changes(data), "train.num_threads=1"]
+    command = [*presets.command([*changes, *presets.ALL[name]]), "--quiet", "split"]  # it leaves params.yaml changed
     subprocess.run(command, cwd=clone, check=True)
     path = os.pathsep.join([str(HERE), str(ROOT / "stages")])
     environment = {**os.environ, **reproducibility.environment(clone / "params.yaml"), "PYTHONPATH": path}
@@ -125,16 +125,17 @@ def draw(curves: dict[str, dict[str, Any]], path: Path) -> None:
 def main() -> None:
     """Measure the presets on the dump named, write the figures, and draw them."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("data", type=Path, help="a .json.gz dump")
+    parser.add_argument("data", type=source.names, help="a dump: a path, a glob, a URL, or several in one argument")
     arguments = parser.parse_args()
+    data = source.absolute(arguments.data)  # in the clone, relative paths would be the clone's
     with tempfile.TemporaryDirectory() as scratch:
         clone = Path(scratch, "clone")
         subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
         curves = {}
         for name in NAMES:
             print(name, file=sys.stderr)
-            curves[name] = measure(name, arguments.data.resolve(), clone)
-    RESULT.write_text(json.dumps({"data": arguments.data.name, "curves": curves}, indent=2) + "\n")
+            curves[name] = measure(name, data, clone)
+    RESULT.write_text(json.dumps({"data": source.title(data), "curves": curves}, indent=2) + "\n")
     draw(curves, PICTURE)
     print(f"{PICTURE.relative_to(ROOT)} and {RESULT.relative_to(ROOT)} are written")
 

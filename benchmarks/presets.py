@@ -15,10 +15,11 @@ from typing import Any
 import dvc.api
 
 import measure
+import source
 from sasrec.core import visible
 from sasrec.evaluation.baselines import BASELINES
 from sasrec.evaluation.metrics import HALF_WIDTH
-from sasrec.reporting import metrics_table, overrides
+from sasrec.reporting import metrics_table
 from sasrec.reporting.metrics_table import Metrics
 
 RESULTS = Path(__file__).parent / "results"
@@ -139,19 +140,21 @@ def as_markdown(results: dict[str, dict[str, Any]]) -> str:
 def main() -> None:
     """Run the requested presets."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("data", type=Path, help="a .json.gz dump")
+    parser.add_argument("data", type=source.names, help="a dump: a path, a glob, a URL, or several in one argument")
     parser.add_argument("--only", nargs="+", choices=ALL, default=list(PRESETS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("-S", dest="changes", action="append", default=[], help="a further change, of every preset")
     parser.add_argument("--output", type=Path, default=RESULTS / "presets.json")
     arguments = parser.parse_args()
-    source = ["fetch.source=file", overrides.argument("fetch.file", str(arguments.data.resolve()))]
     visible.on_any_terminal()  # the table has ±
     results = {}
     for preset in arguments.only:
         changes = [*ALL[preset], *arguments.changes]
         runs = [
-            run(f"{preset}-{seed}", [*source, *changes, f"split.seed={seed}", f"train.seed={seed}"])
+            run(
+                f"{preset}-{seed}",
+                [*source.changes(arguments.data), *changes, f"split.seed={seed}", f"train.seed={seed}"],
+            )
             for seed in arguments.seeds
         ]
         results[preset] = {
@@ -164,7 +167,7 @@ def main() -> None:
             "by_seed": [{scorer: each[scorer] for scorer in SCORERS[:2]} for each in runs],
         }
     print(as_markdown(results))
-    content = {"data": arguments.data.name, "seeds": arguments.seeds, "presets": results}
+    content = {"data": source.title(arguments.data), "seeds": arguments.seeds, "presets": results}
     arguments.output.write_text(json.dumps(content, indent=2) + "\n")
 
 
