@@ -135,6 +135,7 @@ constraints:  ## pin the newest versions that pyproject.toml admits, with their 
 WRITTEN := data/params_checked.txt data/interim/reviews.parquet data/interim/rejected.parquet \
   $(addprefix data/processed/,users.parquet books.parquet interactions.parquet) \
   $(addprefix data/split/,train.safetensors validation.safetensors evaluation.safetensors) \
+  data/evaluation/ranks.parquet \
   $(addprefix models/,sasrec.safetensors sasrec.json sasrec.onnx environment.json)
 
 clean:  ## remove the environment and the stages' outputs; DVC's cache stays

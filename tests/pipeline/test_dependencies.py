@@ -95,7 +95,7 @@ def edited(copied: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
     ("edited", "expected"),
     [
         ("evaluation/baselines.py", {"evaluate"}),
-        ("io/storage.py", {"check_params", "fetch", "parse_gzip", "filter_reindex", "split"}),
+        ("io/storage.py", {"check_params", "fetch", "parse_gzip", "filter_reindex", "split", "evaluate"}),
         ("split/protocols.py", {"split"}),
         ("reporting/page.py", set()),
     ],

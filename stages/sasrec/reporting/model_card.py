@@ -14,7 +14,7 @@ from sasrec.evaluation.metrics import definitions
 from sasrec.model.sasrec import SasrecParams
 from sasrec.reporting import metrics_table
 from sasrec.reporting.metrics_table import Metrics
-from sasrec.split.datasets import HeldOut, TrainingSet
+from sasrec.split.datasets import TrainingSet
 from sasrec.split.params import EvaluationParams, SplitParams
 from sasrec.training.params import TrainParams
 
@@ -103,10 +103,10 @@ def read_params(path: Path) -> Params:
         raise UserError(f"{path}: {error}") from None
 
 
-def count(train: TrainingSet, evaluation: HeldOut) -> Counts:
-    """Return the counts of users, books and ratings in the two data sets."""
+def count(train: TrainingSet, evaluation_users: int) -> Counts:
+    """Return the counts of users, books and ratings in the training set, and the number of `evaluation_users`."""
     trained = train.histories
-    return Counts(train.num_users, train.num_books, len(trained), len(trained.items), len(evaluation.users))
+    return Counts(train.num_users, train.num_books, len(trained), len(trained.items), evaluation_users)
 
 
 def text(params: Params, counts: Counts, metrics: Metrics) -> str:

@@ -30,20 +30,27 @@ class Vocabulary:
         return self.ids.take(pa.array(indices - self.first))
 
 
-def users(path: Path) -> Vocabulary:
-    """Return the users of users.parquet, indexed from 0; raise UserError if the file is damaged."""
-    return _read(path, "user", first=0)
+def users(path: Path, number: int | None = None) -> Vocabulary:
+    """Return the users of users.parquet, indexed from 0.
+
+    Raises:
+        UserError: the file is damaged, or does not have `number` users, if that is given.
+
+    """
+    return _read(path, "user", 0, number)
 
 
-def books(path: Path) -> Vocabulary:
-    """Return the books of books.parquet, indexed from 1; raise UserError if the file is damaged."""
-    return _read(path, "book", first=1)
+def books(path: Path, number: int | None = None) -> Vocabulary:
+    """Return the books of books.parquet, indexed from 1; raise UserError as `users` does."""
+    return _read(path, "book", 1, number)
 
 
-def _read(path: Path, kind: str, first: int) -> Vocabulary:
+def _read(path: Path, kind: str, first: int, number: int | None) -> Vocabulary:
     schema = pa.schema([(f"{kind}_idx", pa.int32()), (f"{kind}_id", pa.string())])
     table = parquet.read(path, schema).combine_chunks()
     with files.naming_damage(path):
         if not np.array_equal(table[f"{kind}_idx"], np.arange(first, first + len(table))):
             raise ValueError(f"its {kind}_idx do not count up from {first}")
+        if number not in (None, len(table)):
+            raise ValueError(f"it has {len(table)} {kind}s, the split {number}")
         return Vocabulary(table[f"{kind}_id"].chunk(0), first)
