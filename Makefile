@@ -29,6 +29,9 @@ show: $(VENV)/installed  ## print the metrics of the last run
 report: $(VENV)/installed  ## write report.html, one page on the run; TITLES is a file with the books' titles
 	python stages/report.py $(if $(TITLES),--titles $(call quoted,$(TITLES)))
 
+compare: $(VENV)/installed  ## say whether run B is better than A: revisions, experiments, folders; default: HEAD, workspace
+	@python stages/compare.py $(or $(A),HEAD) $(or $(B),workspace) $(COMPARE)
+
 goodreads: $(VENV)/installed  ## run on the real dump (620 MB), as an experiment that changes params.yaml in the workspace
 	dvc exp run -S fetch.source=goodreads
 
