@@ -47,10 +47,10 @@ def read(run: str) -> rank_table.RankTable:
 def main() -> None:
     """Read the arguments and the ranks of both runs; print the comparison. This script is no stage."""
     arguments = parse_arguments()
-    k = params.load(PARAMS, "evaluation", EvaluationParams).k
+    cutoffs = params.load(PARAMS, "evaluation", EvaluationParams).cutoffs
     names = (arguments.a, arguments.b)
     a, b = map(read, names)
-    found = comparison.compare(a, b, names, arguments.ranker or ["sasrec", "hybrid"], k)
+    found = comparison.compare(a, b, names, arguments.ranker or ["sasrec", "hybrid"], cutoffs)
     if arguments.json:
         content = {"verdict": comparison_table.verdict(found), **msgspec.to_builtins(found)}
         print(msgspec.json.format(msgspec.json.encode(content), indent=2).decode())

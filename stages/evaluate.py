@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from sasrec.core import cli, errors, params
 from sasrec.evaluation import memory as ranking_memory
-from sasrec.evaluation import rank_table, rankers, ranking
+from sasrec.evaluation import rank_table, rankers, ranking, recommended
 from sasrec.io import files
 from sasrec.model.sasrec import load_config, load_model
 from sasrec.reporting import breakdown, metrics_table, model_card
@@ -35,6 +35,7 @@ USERS = Path("data/processed/users.parquet")
 BOOKS = Path("data/processed/books.parquet")
 RANKS = Path("data/evaluation/ranks.parquet")
 METRICS = Path("metrics/eval.json")
+RECOMMENDED = Path("metrics/recommended.json")
 HISTOGRAM = Path("plots/rank_histogram.csv")
 HISTORY_LENGTHS = Path("plots/history_length.csv")
 BY_HISTORY_LENGTH = Path("plots/by_history_length.csv")
@@ -42,25 +43,18 @@ BY_POPULARITY = Path("plots/by_popularity.csv")
 CARD = Path("models/README.md")
 
 
-def write_plots(table: rank_table.RankTable, train: datasets.TrainingSet, k: int, max_len: int) -> None:
-    """Write the histogram of the sampled ranks, the metrics by history length and popularity, and history lengths."""
-    ranks = {name: found.sampled for name, found in table.ranks.items()}
-    files.write_csv(HISTOGRAM, ["rank", *ranks], breakdown.histogram(ranks, table.task.num_negatives + 1))
-    for path, name, counts in (
-        (BY_HISTORY_LENGTH, "history_length", table.history_lengths),
-        (BY_POPULARITY, "popularity", table.popularity),
-    ):
-        files.write_csv(path, [name, *breakdown.HEADER], breakdown.rows(counts, ranks, k))
-    lengths = breakdown.lengths(train.histories.lengths, max_len)
-    files.write_csv(HISTORY_LENGTHS, ["books", "up_to_max_len", "beyond_max_len"], lengths)
-
-
-def write_outputs(table: rank_table.RankTable, train: datasets.TrainingSet, k: int, max_len: int) -> None:
+def write_outputs(table: rank_table.RankTable, train: datasets.TrainingSet, cutoffs: list[int], max_len: int) -> None:
     """Write the ranks, and what is computed from them: the metrics, the plots and the model card."""
     rank_table.write(RANKS, table)
-    summaries = {name: ranking.summary(ranks, k) for name, ranks in table.ranks.items()}
+    summaries = rank_table.summaries(table, cutoffs)
     files.write_json(METRICS, summaries)
-    write_plots(table, train, k, max_len)
+    sampled = {name: found.sampled for name, found in table.ranks.items()}
+    files.write_csv(HISTOGRAM, ["rank", *sampled], breakdown.histogram(sampled, table.task.num_negatives + 1))
+    by_length = breakdown.by("history_length", table.history_lengths, sampled, cutoffs[0])
+    files.write_csv(BY_HISTORY_LENGTH, *by_length)
+    files.write_csv(BY_POPULARITY, *breakdown.by("popularity", table.popularity, sampled, cutoffs[0]))
+    lengths = breakdown.lengths(train.histories.lengths, max_len)
+    files.write_csv(HISTORY_LENGTHS, ["books", "up_to_max_len", "beyond_max_len"], lengths)
     card = model_card.text(model_card.read_params(PARAMS), model_card.count(train, len(table.user_ids)), summaries)
     with files.atomic_write(CARD) as partial:
         partial.write_text(card, encoding="utf-8")
@@ -70,6 +64,7 @@ def write_outputs(table: rank_table.RankTable, train: datasets.TrainingSet, k: i
 def main() -> None:
     """Read the params, the model and the held-out users; rank their true books and write the outputs."""
     evaluation_params = params.load(PARAMS, "evaluation", EvaluationParams)
+    cutoffs = evaluation_params.cutoffs
     train_params = params.load(PARAMS, "train", TrainParams)
     protocol = model_card.read_params(PARAMS).split.protocol
     errors.require(TRAIN, EVALUATION, WEIGHTS, CONFIG, USERS, BOOKS)
@@ -88,11 +83,16 @@ def main() -> None:
     scorers = rankers.scorers(model, config.hybrid_weight, train, world, padding=evaluation_params.padding)
     progress = tqdm(scorers.items(), desc="evaluate", unit=" rankings", disable=None if world.is_main else True)
     files.make_folders(RANKS, METRICS, HISTOGRAM, CARD)
+    ranks, counts = {}, {}
     with launch.connected(world, where):
-        ranks = {name: ranking.rank(held_out, scorer, world, where) for name, scorer in progress}
+        for name, scorer in progress:
+            counted = recommended.Counted(scorer, held_out, train.num_books, cutoffs[0])
+            ranks[name] = ranking.rank(held_out, counted, world, where)
+            counts[name] = world.sum(counted.counts).numpy()
     if world.is_main:
+        files.write_json(RECOMMENDED, recommended.summary(counts, train, held_out.true_books, cutoffs[0]))
         table = rank_table.table(held_out, train, protocol, (user_ids, true_book_ids), ranks)
-        write_outputs(table, train, evaluation_params.k, config.sasrec.max_len)
+        write_outputs(table, train, cutoffs, config.sasrec.max_len)
 
 
 if __name__ == "__main__":

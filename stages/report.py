@@ -77,7 +77,7 @@ def main() -> None:
         **metrics,
         "table": metrics_table.table(metrics["eval"], decimals=3),
         "measures": metrics_table.names(metrics["eval"]),
-        "definitions": definitions(current_params["evaluation"]["k"]),
+        "definitions": definitions(params.load(PARAMS, "evaluation", EvaluationParams).cutoffs[0]),
         "params": current_params,
         "origin": provenance.origin(CODE, current_params),
         "plots": page.plots(),

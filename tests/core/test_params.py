@@ -140,7 +140,7 @@ REFUSED: dict[str, list[object]] = {
     "split.num_validation_users": [0, -5, None],
     "evaluation.num_user_sample": [0, -5, 2.5],
     "evaluation.num_item_sample": [0, -5, 2.5, None],
-    "evaluation.k": [0, -1, 2.5, None],
+    "evaluation.k": [0, -1, 2.5, None, True, math.nan, 10**30, "10", [], [10, 0], [10, "20"], {"k": 10}],
     "evaluation.padding": ["left", 1, None],
     "sasrec.max_len": [0, -1, None],
     "sasrec.hidden_units": [0, -1, 2.5, None],
@@ -174,6 +174,7 @@ REFUSED: dict[str, list[object]] = {
 }
 NUMBERS = {f"{section}.{key}" for section, keys in COMMITTED.items() for key in keys if type(keys[key]) in (int, float)}
 NUMBERS |= {"parse_gzip.num_processes", "train.clip_norm", "train.patience"}  # null, if not set
+NUMBERS -= {"evaluation.k"}  # may be a list
 NO_NUMBERS = [True, math.nan, math.inf, 10**30, "10", [10]]
 
 
@@ -312,6 +313,7 @@ def test_a_misspelt_section_is_named(tmp_path: Path) -> None:
         ("train.loss", "bce", "train.num_negatives is 1024, which train.loss bce would draw for each positive"),
         ("train.loss", "softmax", "train.num_negatives is 1024, but train.loss softmax takes none"),
         ("evaluation.k", 102, "evaluation.k is 102, but only 101 books are ranked"),
+        ("evaluation.k", [5, 102], r"evaluation.k is \[5, 102\], but only 101 books are ranked"),
         ("evaluation.num_item_sample", 8, "evaluation.k is 10, but only 9 books are ranked"),
         ("fetch.source", "file", "fetch.source is file, but fetch.file is null"),
     ],
@@ -326,6 +328,11 @@ def test_a_file_that_the_source_does_not_read_is_refused(tmp_path: Path) -> None
     set_params(tmp_path, fetch={"file": "a.json.gz"})
     with pytest.raises(UserError, match=r"params.yaml:4: fetch.file is set, but fetch.source is demo, which does not"):
         params.load(tmp_path / "params.yaml", "fetch", FetchParams)
+
+
+def test_one_cutoff_is_a_list_of_one(tmp_path: Path) -> None:
+    assert load_with(tmp_path, "evaluation.k", 10).cutoffs == [10]
+    assert load_with(tmp_path, "evaluation.k", [5, 20]).cutoffs == [5, 20]
 
 
 def test_the_cutoff_may_be_the_whole_list(tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+import json
 import sys
 from pathlib import Path
 
@@ -8,3 +9,15 @@ CODE = "import sys, evaluate; evaluate.main(); sys.exit('torch._dynamo' in sys.m
 
 def test_the_stage_does_without_pytorchs_compiler_whose_import_takes_a_second(project: Path) -> None:
     runner(project)("env", f"PYTHONPATH={ROOT / 'stages'}", sys.executable, "-c", CODE)
+
+
+def test_of_several_cutoffs_all_are_metrics_and_the_first_is_shown(project: Path) -> None:
+    run = runner(project)
+    before = json.loads((project / "metrics/eval.json").read_text())["sasrec"]["full"]
+    printed = run("dvc", "exp", "run", "-S", "evaluation.k=[5,10]").stdout
+    after = json.loads((project / "metrics/eval.json").read_text())["sasrec"]["full"]
+    assert [name for name in after if "half" not in name] == ["HR@5", "NDCG@5", "HR@10", "NDCG@10", "MRR"]
+    assert {name: after[name] for name in before} == before
+    assert ("full NDCG@5" in printed, "full NDCG@10" in printed) == (True, False)
+    assert "HR@5 is the share of readers" in (project / "models/README.md").read_text()
+    assert "coverage@5" in json.loads((project / "metrics/recommended.json").read_text())["hybrid"]

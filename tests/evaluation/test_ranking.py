@@ -83,6 +83,13 @@ def test_hit_rate_and_ndcg_by_hand() -> None:
     assert metrics.summary(ranks, k=1)["HR@1"] == pytest.approx(1 / 5)
 
 
+def test_several_cutoffs_follow_each_other_and_then_the_reciprocal_rank() -> None:
+    found = metrics.of_users(np.array([0, 6, 20]), [10, 5])
+    assert list(found) == ["HR@10", "NDCG@10", "HR@5", "NDCG@5", "MRR"]
+    assert (found["HR@10"].tolist(), found["HR@5"].tolist()) == ([1, 1, 0], [1, 0, 0])
+    assert found["MRR"].tolist() == pytest.approx([1, 1 / 7, 1 / 21])
+
+
 def test_the_half_width_is_that_of_a_binomial_share() -> None:
     ranks = np.array([0] * 300 + [100] * 700)
     assert metrics.summary(ranks, k=10)["HR@10_half_width"] == pytest.approx(1.96 * math.sqrt(0.3 * 0.7 / 1000))

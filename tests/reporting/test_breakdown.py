@@ -32,7 +32,8 @@ def test_each_range_has_its_users_count_and_their_metrics_for_every_scorer() -> 
     assert list(found) == [("2-4", "a"), ("2-4", "b"), ("10-19", "a"), ("10-19", "b")]
     assert found["2-4", "a"][:2] == [2, 0.5]  # ranks 0 and 20: one of two is a hit
     assert found["10-19", "a"][0:4:3] == [2, pytest.approx((1 / np.log2(7) + 1) / 2)]  # ranks 5 and 0
-    assert found["10-19", "b"] == [2, 0.0, 0.0, 0.0, 0.0]
+    wilson = pytest.approx(0.3288, abs=1e-4)  # of 0 of 2
+    assert found["10-19", "b"] == [2, 0.0, wilson, 0.0, 0.0]
 
 
 def test_the_ranges_weighted_by_their_users_give_the_metric_of_all() -> None:

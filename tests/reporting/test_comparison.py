@@ -37,7 +37,7 @@ def ranked(ranks: np.ndarray) -> RankTable:
 
 
 def compared(a: RankTable, b: RankTable) -> comparison.Comparison:
-    return comparison.compare(a, b, NAMES, ["sasrec"], 10)
+    return comparison.compare(a, b, NAMES, ["sasrec"], [10])
 
 
 def test_p_of_pairs_is_the_share_of_all_swaps_that_differ_as_much() -> None:
@@ -91,10 +91,16 @@ def test_the_verdict_says_which_run_is_better_or_worse_in_what_and_by_how_much()
     found = compared(ranked(MISSES), ranked(HITS))
     amount = "by 1.000 (1.000 to 1.000)"
     assert comparison_table.verdict(found) == (
-        f"sasrec of faster is better than of HEAD in sampled HR@10 {amount}, sampled NDCG@10 {amount}, "
-        f"full HR@10 {amount} and full NDCG@10 {amount}, beyond chance."
+        f"sasrec of faster is better than of HEAD in sampled NDCG@10 {amount} and full NDCG@10 {amount}, beyond chance."
     )
     assert "faster is worse than of HEAD" in comparison_table.verdict(compared(ranked(HITS), ranked(MISSES)))
+
+
+def test_the_verdict_names_another_metric_where_it_alone_is_beyond_chance() -> None:
+    found = compared(ranked(MISSES), ranked(MISSES - 30))  # no rank is among the first ten
+    assert comparison_table.verdict(found).startswith(
+        "sasrec of faster is better than of HEAD in sampled MRR by 0.028 "
+    )
 
 
 def test_each_range_of_the_breakdowns_is_compared_alone() -> None:
@@ -136,10 +142,18 @@ def test_a_ranker_that_a_run_lacks_is_named_with_those_that_it_has() -> None:
 
 def test_the_table_fits_on_a_terminal() -> None:
     run = ranked(np.arange(40))
-    found = comparison.compare(run, run, ("../" + "long/" * 20, "b" * 40), ["sasrec"], 100)
+    found = comparison.compare(run, run, ("../" + "long/" * 20, "b" * 40), ["sasrec"], [100])
     lines = comparison_table.as_text(found).splitlines()
     assert max(map(len, lines)) <= 80
     assert "  full NDCG@100" in {line[:15] for line in lines}
+
+
+def test_every_cutoff_is_compared_and_groups_are_shown_at_the_first() -> None:
+    run = ranked(np.arange(40))
+    found = comparison.compare(run, run, NAMES, ["sasrec"], [10, 5])
+    names = [row.metric for row in found.differences if (row.by, row.ranked) == ("all", "full")]
+    assert names == ["HR@10", "NDCG@10", "HR@5", "NDCG@5", "MRR"]
+    assert "full NDCG@10 by groups" in comparison_table.as_text(found)
 
 
 def test_markdown_has_as_many_cells_in_every_row() -> None:

@@ -19,6 +19,12 @@ def test_the_table_has_a_line_a_scorer_and_a_column_a_metric_of_each_list() -> N
     assert lines[0].split()[1:7] == ["0.2500", "±", "0.0100", "0.1250", "±", "0.0200"]
 
 
+def test_the_table_shows_the_first_cutoff_alone() -> None:
+    values = {f"{name}@{k}{part}": 0.5 for k in (10, 5) for name in ("HR", "NDCG") for part in ("", "_half_width")}
+    values |= {"MRR": 0.5, "MRR_half_width": 0.1}
+    assert metrics_table.names({"sasrec": {"sampled": values, "full": values}}) == ["HR@10", "NDCG@10"]
+
+
 def test_metrics_that_are_not_there_or_damaged_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=r"metrics/eval\.json: not found; run `dvc repro`"):

@@ -1,6 +1,6 @@
 """The metrics of a ranking, each a mean over users. A new metric is a function and a row of METRICS."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -24,18 +24,33 @@ class Metric(NamedTuple):
 
     of_users: Callable[[np.ndarray, int], np.ndarray]  # takes ranks (users,) from 0, and k; returns values (users,)
     definition: str  # the clause after the metric's name on the model card, which says readers
+    is_share: bool = False  # of users: each value is 0 or 1
 
 
 METRICS: Mapping[str, Metric] = {
-    "HR": Metric(hit_rates, "is the share of readers whose true book is among the first {k}"),
+    "HR": Metric(hit_rates, "is the share of readers whose true book is among the first {k}", is_share=True),
     "NDCG": Metric(ndcgs, "weighs its place"),
 }
 """The metrics by their names, without the cutoff."""
+
+RECIPROCAL_RANK = "MRR"  # has no cutoff, so it is of evaluation alone; its mean is the mean reciprocal rank
 
 
 def names(k: int) -> list[str]:
     """Return the names of the metrics at cutoff k, such as HR@10."""
     return [f"{name}@{k}" for name in METRICS]
+
+
+def of_users(ranks: np.ndarray, cutoffs: Sequence[int]) -> dict[str, np.ndarray]:
+    """Return each user's metrics, (users,) each, by names such as HR@10: those at every cutoff, and 1 / rank."""
+    at_cutoffs = {f"{name}@{k}": metric.of_users(ranks, k) for k in cutoffs for name, metric in METRICS.items()}
+    return {**at_cutoffs, RECIPROCAL_RANK: 1 / (ranks + 1)}
+
+
+def is_share(name: str) -> bool:
+    """Return whether the metric of a name such as HR@10 is a share of users."""
+    metric = METRICS.get(name.partition("@")[0])
+    return metric is not None and metric.is_share
 
 
 def definitions(k: int) -> str:
@@ -46,6 +61,7 @@ def definitions(k: int) -> str:
 def summary(ranks: np.ndarray, k: int) -> dict[str, float]:
     """Return each metric of `ranks` (users,) at cutoff k, and its 95 % confidence interval's half-width over users.
 
+    The interval is the normal distribution's: training takes one an epoch. `intervals` has those of the evaluation.
     Values are rounded to DECIMALS, because numpy's sums and logarithms may differ in the last bit between processors.
     """
     means = {}

@@ -1,7 +1,7 @@
 """The ranks of every held-out user's true book: a table that metrics, plots and comparisons of runs have in common."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
+from sasrec.evaluation import intervals, metrics
 from sasrec.evaluation.ranking import Ranks
 from sasrec.io import files, parquet
 from sasrec.split.datasets import HeldOut, TrainingSet
@@ -24,6 +25,10 @@ COLUMNS = pa.schema(
         ("rank_full", pa.int32()),
     ]
 )
+
+
+Ranking = tuple[str, str]
+"""A ranker, and the list: sampled or full."""
 
 
 class Task(msgspec.Struct, frozen=True):
@@ -62,6 +67,21 @@ def table(
     task = Task(digest.hexdigest(), protocol, held_out.negatives.shape[1], train.num_books)
     popularity = np.bincount(train.histories.items, minlength=train.num_books + 1)[held_out.true_books]
     return RankTable(task, *ids, histories.lengths, popularity, ranks)
+
+
+def values(table: RankTable, rankers: Sequence[str], cutoffs: Sequence[int]) -> dict[Ranking, dict[str, np.ndarray]]:
+    """Return each user's metrics, (users,) float64, by ranker, list and name."""
+    return {
+        (ranker, ranked): metrics.of_users(ranks, cutoffs)
+        for ranker in rankers
+        for ranked, ranks in table.ranks[ranker]._asdict().items()
+    }
+
+
+def summaries(table: RankTable, cutoffs: Sequence[int]) -> dict[str, dict[str, dict[str, float]]]:
+    """Return each metric's mean and half-width (see `intervals`) by ranker, list and name."""
+    found = intervals.summaries(values(table, list(table.ranks), cutoffs))
+    return {ranker: {ranked: found[ranker, ranked] for ranked in Ranks._fields} for ranker in table.ranks}
 
 
 def write(path: Path, table: RankTable) -> None:

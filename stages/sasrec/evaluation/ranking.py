@@ -64,6 +64,13 @@ def rank(held_out: HeldOut, scorer: Scorer, world: World = ALONE, device: torch.
     return Ranks(sampled, full)
 
 
+def read_books(held_out: HeldOut, users: np.ndarray) -> tuple[Tensor, Tensor]:
+    """Return the rows and columns of the scores of `users` that belong to books in their histories."""
+    read = [held_out.histories[user] for user in users]
+    rows = np.repeat(np.arange(len(users)), [len(books) for books in read])
+    return torch.from_numpy(rows), torch.from_numpy(np.concatenate(read)).long()
+
+
 def _rank_batch(held_out: HeldOut, users: np.ndarray, scores: Tensor) -> Tensor:
     """Return the sampled and the full ranks, (2, batch) int64 on the CPU; NOT_FINITE if any score is not finite."""
     device = scores.device
@@ -74,11 +81,9 @@ def _rank_batch(held_out: HeldOut, users: np.ndarray, scores: Tensor) -> Tensor:
     true_scores = scores.gather(1, true_books)  # (batch, 1)
     sampled = _outranking(scores.gather(1, negatives), true_scores).sum(1)  # (batch,)
 
-    read = [held_out.histories[user] for user in users]
-    rows = np.repeat(np.arange(len(users)), [len(books) for books in read])
     outranks = _outranking(scores, true_scores)  # (batch, num_books + 1)
     outranks[:, 0] = 0
-    outranks[torch.from_numpy(rows), torch.from_numpy(np.concatenate(read)).long()] = 0
+    outranks[read_books(held_out, users)] = 0
     outranks.scatter_(1, true_books, 0)  # the true book, re-read or not, never outranks itself
     return torch.stack([sampled, outranks.sum(1)]).long().cpu()
 

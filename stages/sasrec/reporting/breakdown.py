@@ -4,22 +4,34 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from sasrec.evaluation.metrics import HALF_WIDTH, METRICS, summary
+from sasrec.evaluation import intervals
+from sasrec.evaluation.metrics import HALF_WIDTH, METRICS
 from sasrec.interactions.bins import LABELS, bin_of
 
 HEADER = ["scorer", "readers", *(column for name in METRICS for column in (name, f"{name}{HALF_WIDTH}"))]
 
 
+def by(
+    name: str, counts: np.ndarray, ranks: Mapping[str, np.ndarray], k: int
+) -> tuple[list[str], Iterator[list[object]]]:
+    """Return the header and the rows of the breakdown by `counts`, whose `name` is that of the first column."""
+    return [name, *HEADER], rows(counts, ranks, k)
+
+
 def rows(counts: np.ndarray, ranks: Mapping[str, np.ndarray], k: int) -> Iterator[list[object]]:
     """Yield a row for each scorer and each range of `counts` (users,) that has users: the range, then HEADER's columns.
 
-    `ranks` maps each scorer to its ranks, (users,). The half-widths are those of `metrics.summary`.
+    `ranks` maps each scorer to its ranks, (users,). The half-widths are those of `intervals`.
     """
     bins = bin_of(counts)
     for number in np.unique(bins):
         inside = bins == number
-        for scorer, all_ranks in ranks.items():
-            yield [LABELS[number], scorer, int(inside.sum()), *summary(all_ranks[inside], k).values()]
+        values = {
+            scorer: {name: metric.of_users(all_ranks[inside], k) for name, metric in METRICS.items()}
+            for scorer, all_ranks in ranks.items()
+        }
+        for scorer, found in intervals.summaries(values).items():
+            yield [LABELS[number], scorer, int(inside.sum()), *found.values()]
 
 
 def lengths(counts: np.ndarray, max_len: int) -> Iterator[list[object]]:

@@ -8,7 +8,8 @@ import numpy as np
 from scipy import stats
 
 from sasrec.core.errors import UserError
-from sasrec.evaluation.metrics import DECIMALS, METRICS
+from sasrec.evaluation import rank_table
+from sasrec.evaluation.metrics import DECIMALS
 from sasrec.evaluation.rank_table import RankTable, Task
 from sasrec.interactions.bins import LABELS, bin_of
 
@@ -50,6 +51,7 @@ class Comparison(msgspec.Struct, frozen=True):
     b: str
     is_paired: bool  # both ranked the same lists
     users: tuple[int, int]
+    shown: str  # the metric of the verdict and of the groups' table
     differences: list[Difference]
 
 
@@ -69,8 +71,10 @@ Group = tuple[str, str]
 ALL: Group = ("all", "all")
 
 
-def compare(a: RankTable, b: RankTable, names: tuple[str, str], rankers: Sequence[str], k: int) -> Comparison:
-    """Return how the metrics of `rankers` at cutoff k differ from run `a` to run `b`.
+def compare(
+    a: RankTable, b: RankTable, names: tuple[str, str], rankers: Sequence[str], cutoffs: Sequence[int]
+) -> Comparison:
+    """Return how the metrics of `rankers` differ from run `a` to run `b`.
 
     Runs that ranked the same lists are compared user by user, others as two independent samples.
 
@@ -85,15 +89,22 @@ def compare(a: RankTable, b: RankTable, names: tuple[str, str], rankers: Sequenc
     is_paired = a.task == b.task
     groups_a = _groups(a)
     groups_b = groups_a if is_paired else _groups(b)  # pairs need one grouping, but popularity depends on the training
-    values_a, values_b = _values(a, rankers, k), _values(b, rankers, k)
+    by_ranking = rank_table.values(a, rankers, cutoffs)
+    figures = [(*ranking, name) for ranking, of_ranking in by_ranking.items() for name in of_ranking]
+    values_a, values_b = (
+        np.stack(
+            [each for of_ranking in rank_table.values(table, rankers, cutoffs).values() for each in of_ranking.values()]
+        )
+        for table in (a, b)
+    )  # (figures, users)
     tested = {
         group: test(values_a[:, inside], values_b[:, groups_b[group]], is_paired=is_paired)
         for group, inside in groups_a.items()
         if group in groups_b and min(inside.sum(), groups_b[group].sum()) >= MIN_USERS
     }
     counts = {group: int(groups_a[group].sum()) for group in tested}
-    differences = list(_differences(tested, counts, _figures(rankers, k)))
-    return Comparison(*names, is_paired, (len(a.user_ids), len(b.user_ids)), differences)
+    differences = list(_differences(tested, counts, figures))
+    return Comparison(*names, is_paired, (len(a.user_ids), len(b.user_ids)), f"NDCG@{cutoffs[0]}", differences)
 
 
 def test(a: np.ndarray, b: np.ndarray, *, is_paired: bool) -> Tested:
@@ -154,23 +165,6 @@ def _require_comparable(a: Task, b: Task, names: tuple[str, str]) -> None:
             f"{names[0]} and {names[1]} are not comparable: {names[0]} has {of_a}, {names[1]} {of_b}; run one of them "
             "with the other's data and its params of filter_reindex, split.protocol and evaluation.num_item_sample"
         )
-
-
-def _figures(rankers: Sequence[str], k: int) -> list[tuple[str, str, str]]:
-    """Return the ranker, the list and the metric of each figure."""
-    return [(ranker, ranked, f"{name}@{k}") for ranker in rankers for ranked in ("sampled", "full") for name in METRICS]
-
-
-def _values(table: RankTable, rankers: Sequence[str], k: int) -> np.ndarray:
-    """Return the value of each figure for each user, (figures, users) float64, in the order of `_figures`."""
-    return np.stack(
-        [
-            metric.of_users(ranks, k)
-            for ranker in rankers
-            for ranks in table.ranks[ranker]
-            for metric in METRICS.values()
-        ]
-    )
 
 
 def _groups(table: RankTable) -> dict[Group, np.ndarray]:

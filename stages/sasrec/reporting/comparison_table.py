@@ -1,7 +1,7 @@
 """Shows a comparison of two runs: a verdict in a sentence, and tables for a terminal or a pull request."""
 
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from sasrec.core import visible
 from sasrec.reporting.comparison import Comparison, Difference
@@ -16,16 +16,15 @@ Section = tuple[str, list[Difference]]
 
 
 def verdict(comparison: Comparison) -> str:
-    """Return what of the comparison is beyond chance, as a sentence."""
+    """Return what of the comparison is beyond chance, as a sentence; of other metrics than the one shown, if alone."""
     a, b = visible.text(comparison.a), visible.text(comparison.b)
     clauses = []
     for ranker, rows in _by_ranker(comparison):
         for word, sign in (("better", 1), ("worse", -1)):
             found = [row for row in rows if row.is_beyond_chance and row.difference * sign > 0]
-            if found:
-                clauses.append(
-                    f"{ranker} of {b} is {word} than of {a} in {_enumerated(map(_amount, found))}, beyond chance"
-                )
+            amounts = [_amount(row) for row in found if row.metric == comparison.shown] or list(map(_amount, found))
+            if amounts:
+                clauses.append(f"{ranker} of {b} is {word} than of {a} in {_enumerated(amounts)}, beyond chance")
     return "; ".join(clauses) + "." if clauses else f"No difference between {a} and {b} beyond chance."
 
 
@@ -66,11 +65,10 @@ def _by_ranker(comparison: Comparison) -> Iterator[Section]:
 
 
 def _by_group(comparison: Comparison) -> Iterator[Section]:
-    """Yield each ranker and what groups the users, and the differences of the last metric among all books."""
-    last = comparison.differences[-1]
+    """Yield each ranker and what groups the users, and the differences of one metric among all books."""
     for ranker, _rows in _by_ranker(comparison):
         for by, words in WORDS.items():
-            key = (by, ranker, last.ranked, last.metric)
+            key = (by, ranker, "full", comparison.shown)
             rows = [row for row in comparison.differences if (row.by, row.ranker, row.ranked, row.metric) == key]
             yield f"{ranker}, by {words} (users)", rows
 
@@ -82,8 +80,7 @@ def _tables(comparison: Comparison) -> Iterator[tuple[str, list[Section]]]:
     num_groups = sum(len(rows) for _name, rows in by_group) // len(by_ranker)
     corrected = "p is corrected for {}, the intervals are not:"
     yield "All users; " + corrected.format(f"{num_figures} figures"), by_ranker
-    last = comparison.differences[-1]
-    yield f"{last.ranked} {last.metric} by groups; " + corrected.format(f"{num_groups} groups"), by_group
+    yield f"full {comparison.shown} by groups; " + corrected.format(f"{num_groups} groups"), by_group
 
 
 def _explanation(comparison: Comparison) -> str:
@@ -113,7 +110,7 @@ def _amount(row: Difference) -> str:
     return f"{row.ranked} {row.metric} by {abs(row.difference):.3f} ({low:.3f} to {high:.3f})"
 
 
-def _enumerated(words: Iterable[str]) -> str:
+def _enumerated(words: Sequence[str]) -> str:
     *first, last = words
     return f"{', '.join(first)} and {last}" if first else last
 

@@ -18,8 +18,9 @@ class Table(NamedTuple):
 
 
 def names(metrics: Metrics) -> list[str]:
-    """Return the names of the metrics, such as HR@10."""
-    return [name for name in next(iter(metrics.values()))["sampled"] if not name.endswith(HALF_WIDTH)]
+    """Return the names of the metrics at the first cutoff, such as HR@10."""
+    found = [name for name in next(iter(metrics.values()))["sampled"] if "@" in name and not name.endswith(HALF_WIDTH)]
+    return [name for name in found if name.endswith(f"@{found[0].partition('@')[2]}")]
 
 
 def table(metrics: Metrics, decimals: int) -> Table:

@@ -114,7 +114,7 @@ def text(params: Params, counts: Counts, metrics: Metrics) -> str:
 
     RepoCard, the base class of ModelCard, keeps the order of the front matter.
     """
-    source, k = SOURCES[params.fetch.source], params.evaluation.k
+    source, k = SOURCES[params.fetch.source], params.evaluation.cutoffs[0]
     card = RepoCard.from_template(
         CardData(**_front_matter(params, metrics)),
         template_path=str(TEMPLATE),

@@ -44,7 +44,11 @@ class EvaluationParams(msgspec.Struct, frozen=True):
 
     num_user_sample: Annotated[Count | None, about("users evaluated; null: all (not with `holdout_users`)")]
     num_item_sample: Annotated[Count, about("books ranked against the true one, which the user never reviewed")]
-    k: Annotated[Count, about("cutoff of the metrics, such as HR@k")]
+    k: Annotated[
+        Count | Annotated[list[Count], msgspec.Meta(min_length=1)],
+        msgspec.Meta(extra={"allowed": "give a whole number from 1, or a list of them"}),
+        about("cutoff of the metrics, such as HR@k; of several, the first is that of tables, plots and the model card"),
+    ]
     padding: Annotated[
         bool,
         about(
@@ -54,8 +58,13 @@ class EvaluationParams(msgspec.Struct, frozen=True):
     ]
 
     def __post_init__(self) -> None:
-        if self.k > self.num_item_sample + 1:
+        if max(self.cutoffs) > self.num_item_sample + 1:
             raise ValueError(
                 f"evaluation.k is {self.k}, but only {self.num_item_sample + 1} books are ranked, so that HR@k would "
                 "be 1; lower it, or raise evaluation.num_item_sample"
             )
+
+    @property
+    def cutoffs(self) -> list[int]:
+        """The cutoffs in `k`."""
+        return [self.k] if isinstance(self.k, int) else self.k
