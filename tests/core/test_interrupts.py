@@ -26,8 +26,9 @@ TOOLS = {
     "recommend": ["--all", "metrics/recommended.parquet"],
     "report": ["--output", "metrics/report.html"],
     "export": [],
+    "compare": ["workspace", "workspace"],
 }
-STAGES = ["fetch", "parse_gzip", "filter_reindex", "split", "train_gpu", "evaluate"]
+STAGES = ["check_params", "fetch", "parse_gzip", "filter_reindex", "split", "train_gpu", "evaluate"]
 FAULTS = int(os.environ.get("FAULTS", "1"))
 LIBRARIES_APART = 40  # that a script has loaded more of, from one moment to the next: its imports take most of its time
 NUM_MOMENTS = 3 if FAULTS == 1 else None  # None: to the script's end, as `make faults` takes them

@@ -118,6 +118,7 @@ def test_a_huge_line_or_field_is_one_rejected_record(
     assert reasons == [f"longer than parse_gzip.max_line_bytes, {MAX_LINE_BYTES}"] * 2 + ["unexpected end of data"]
 
 
+@pytest.mark.long
 def test_memory_stays_bounded_by_the_longest_record(tmp_path: Path) -> None:
     path = tmp_path / "dump"
     path.write_bytes(gzip.compress((HEADER + '"').encode() + b"1,2,3,4\n" * 8_000_000, 1))

@@ -264,6 +264,7 @@ def test_the_digest_is_that_of_the_shards_one_after_the_other(folder: Path) -> N
         fetch.main()
 
 
+@pytest.mark.long
 def test_dvc_takes_a_dump_in_shards_and_then_in_one_file_again(project: Path, tmp_path: Path) -> None:
     whole = project / "data/raw/reviews.json.gz"
     lines = gzip.decompress(whole.read_bytes()).splitlines(keepends=True)

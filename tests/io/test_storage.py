@@ -111,6 +111,7 @@ def run_stages(folder: Path, *stages: str, fails: bool = False) -> subprocess.Co
     return runner(folder)("env", "PYTHONPATH=stages", sys.executable, "-c", code, fails=fails)
 
 
+@pytest.mark.long
 def test_large_files_lie_in_the_bucket_with_the_bytes_that_they_have_here(
     finished: Path, stays_elsewhere: Path
 ) -> None:

@@ -130,6 +130,7 @@ def has_ended(worker: Path) -> bool:
     return False
 
 
+@pytest.mark.long
 def test_an_experiment_elsewhere_finds_the_same_digests_of_the_folders(
     copied: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

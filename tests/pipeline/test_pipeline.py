@@ -27,7 +27,7 @@ with mock.patch.dict(os.environ):  # the stage sets variables for torch when it 
     import train_gpu
 
 CPU = torch.device("cpu")
-STAGES = ["fetch", "parse_gzip", "filter_reindex", "split", "train_gpu", "evaluate"]
+STAGES = ["check_params", "fetch", "parse_gzip", "filter_reindex", "split", "train_gpu", "evaluate"]
 DVC = YAML(typ="safe").load(ROOT / "dvc.yaml")
 NAMES = [f"{name}{part}" for name in ("HR@10", "NDCG@10", "MRR") for part in ("", "_half_width")]
 
@@ -58,6 +58,7 @@ def test_a_second_repro_runs_nothing(project: Path) -> None:
     assert run("git", "status", "--porcelain").stdout == ""
 
 
+@pytest.mark.long
 def test_a_forced_repro_runs_every_stage_and_ends_with_the_same_lock_whatever_the_environment_and_the_number_of_cores(
     project: Path,
 ) -> None:
@@ -71,10 +72,10 @@ def test_a_forced_repro_runs_every_stage_and_ends_with_the_same_lock_whatever_th
 @pytest.mark.parametrize(
     ("section", "key", "value", "expected"),
     [
-        ("train", "lr", 0.01, {"train_gpu", "evaluate"}),
-        ("sasrec", "num_layers", 1, {"train_gpu", "evaluate"}),
-        ("evaluation", "k", 5, {"evaluate"}),
-        ("evaluation", "num_item_sample", 50, {"split", "evaluate"}),
+        ("train", "lr", 0.01, {"check_params", "train_gpu", "evaluate"}),
+        ("sasrec", "num_layers", 1, {"check_params", "train_gpu", "evaluate"}),
+        ("evaluation", "k", 5, {"check_params", "evaluate"}),
+        ("evaluation", "num_item_sample", 50, {"check_params", "split", "evaluate"}),
     ],
 )
 def test_a_param_makes_out_of_date_only_what_reads_it(
@@ -88,7 +89,7 @@ def test_a_changed_param_runs_what_reads_it_and_dvc_shows_the_difference(project
     set_params(project, evaluation={"num_item_sample": 50})
     run = runner(project)
     assert "evaluation.num_item_sample" in run("dvc", "params", "diff").stdout
-    assert stages_run(run("dvc", "repro").stdout) == ["split", "evaluate"]
+    assert stages_run(run("dvc", "repro").stdout) == ["check_params", "split", "evaluate"]
     assert "sasrec.sampled.HR@10" in run("dvc", "metrics", "diff").stdout
 
 
@@ -166,10 +167,11 @@ def test_plots_and_the_graph_are_drawn(project: Path) -> None:
         assert f'"{earlier}" -> "{later}"' in graph
 
 
+@pytest.mark.long
 def test_an_experiment_runs_with_another_param(project: Path) -> None:
     run = runner(project)
     done = run("dvc", "exp", "run", "--name", "shorter", "-S", "evaluation.k=7")
-    assert stages_run(done.stdout) == ["evaluate"]
+    assert stages_run(done.stdout) == ["check_params", "evaluate"]
     shown = run("dvc", "exp", "show", "--csv").stdout
     assert "shorter" in shown
     assert "HR@7" in shown
@@ -186,7 +188,7 @@ def test_a_read_only_file_of_ones_own_is_linked_into_the_workspace_and_the_cache
     mine = own_dump(project, tmp_path / "mine.json.gz", 0o444)
     set_params(project, fetch={"source": "file", "file": str(mine), "demo_users": 1})
     done = runner(project)("dvc", "repro", "split")
-    assert stages_run(done.stdout) == ["fetch", "parse_gzip"]  # the same reviews
+    assert stages_run(done.stdout) == ["check_params", "fetch", "parse_gzip"]  # the same reviews
     assert (project / "data/raw/reviews.json.gz").samefile(mine)
     assert mine.stat().st_nlink == 3  # mine, the workspace's and the cache's: one copy of the bytes
 
@@ -213,6 +215,7 @@ def test_a_relative_path_is_one_of_the_repository_wherever_dvc_runs(project: Pat
     assert (project / ".dvc/cache/files/md5" / digest[:2] / digest[2:]).read_bytes() == mine.read_bytes()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("other_name", [False, True])
 def test_a_damaged_file_of_ones_own_is_named_and_an_intact_one_put_there_is_taken(
     project: Path, tmp_path: Path, other_name: bool
@@ -281,6 +284,7 @@ def test_the_committed_lock_is_of_this_code_and_these_params() -> None:
             assert value == (params[section][key] if key else params[section])
 
 
+@pytest.mark.long
 def test_the_data_stages_give_what_the_committed_lock_says(tmp_path: Path) -> None:
     folder = copy_project(tmp_path)
     run = runner(folder)

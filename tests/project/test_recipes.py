@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, copy_project, runner, set_params
 
+pytestmark = pytest.mark.long
+
 RECIPES = re.findall(
     r"^### A new ([a-z ]+)$.*?^```diff\n(.*?)^```", (ROOT / "CONTRIBUTING.md").read_text(), re.M | re.S
 )

@@ -48,6 +48,7 @@ def test_a_command_ends_where_its_output_begins() -> None:
     assert list(commands(text)) == [("one   two", ["1", "2"]), ("three", [])]
 
 
+@pytest.mark.long
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="the figures shown are those of x86-64 processors")
 def test_every_command_prints_what_the_tutorial_shows(tmp_path: Path) -> None:
     run = runner(copy_project(tmp_path))

@@ -32,6 +32,7 @@ def data_stages(project: Path) -> Path:
     return project
 
 
+@pytest.mark.long
 def test_a_sound_pipeline_passes_in_a_subfolder_of_a_repository_too_whatever_its_path_holds(
     data_stages: Path, tmp_path: Path
 ) -> None:
@@ -61,6 +62,7 @@ def test_a_folder_in_no_repository_is_said_to_be_so(tmp_path: Path) -> None:
     assert line.startswith(f"error: {tmp_path} is in no git repository")
 
 
+@pytest.mark.long
 def test_an_unseeded_draw_is_found_and_located(data_stages: Path, tmp_path: Path) -> None:
     code = data_stages / "stages/sasrec/split/negatives.py"
     seeded = "[rng.choice("
@@ -140,6 +142,7 @@ def test_where_bits_may_differ_the_metrics_must_be_close(found: float, passes: b
             verify.compare_metrics(mine, committed)
 
 
+@pytest.mark.long
 def test_fast_is_exact_between_two_runs_and_close_to_the_metrics_of_another_machine(
     project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -126,6 +126,7 @@ def test_each_command_reads_its_file(
     assert shapes.histories() == EXPECTED.get(file, HISTORIES)
 
 
+@pytest.mark.long
 def test_dvc_reads_a_command_with_quotes_as_this_test_does(tmp_path: Path) -> None:
     (command,) = [command for command in EXPERIMENTS if "delimiter" in command]
     project = copy_project(tmp_path)

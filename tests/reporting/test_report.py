@@ -155,7 +155,7 @@ def test_changed_params_and_code_and_what_is_out_of_date_are_named(
     [(key, values)] = found["changed_params"].items()
     assert (key, values["old"], values["new"]) == ("train.lr", 0.005, 0.003)
     assert found["changed_code"] == ["stages/sasrec/evaluation/ranking.py"]
-    assert found["out_of_date"] == ["train_gpu", "evaluate"]
+    assert found["out_of_date"] == ["check_params", "train_gpu", "evaluate"]
 
 
 def run_main(*arguments: str) -> None:

@@ -81,6 +81,7 @@ def of_two() -> dict[str, list[float]]:
     return curves_of_two(sys.executable)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("objective", curves.CURVES)
 def test_two_processes_have_the_losses_of_one_step_by_step(of_two: dict, objective: str) -> None:
     alone = curves.curve(objective)
@@ -88,6 +89,7 @@ def test_two_processes_have_the_losses_of_one_step_by_step(of_two: dict, objecti
     assert of_two[objective] == pytest.approx(alone, rel=1e-5)
 
 
+@pytest.mark.long
 def test_two_runs_of_two_processes_have_the_same_bits_whoever_starts_them(of_two: dict) -> None:
     assert curves_of_two(*TORCHRUN) == of_two
 
@@ -178,6 +180,7 @@ def losses_of_one(project: Path) -> list[float]:
     return losses(project)
 
 
+@pytest.mark.long
 def test_ctrl_c_ends_every_process_and_another_number_goes_on_to_the_losses_of_one(
     project: Path, start: Callable
 ) -> None:
