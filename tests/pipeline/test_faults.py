@@ -172,6 +172,7 @@ def mend_torn_files(project: Path) -> list[str]:
     return run
 
 
+@pytest.mark.long
 def test_a_lock_cut_off_anywhere_is_named_and_put_right_from_git(project: Path, finished: Path) -> None:
     lock = (project / "dvc.lock").read_bytes()
     in_a_path = lock.rindex(b"path: ") + len(b"path: ")
@@ -246,7 +247,7 @@ mount -t tmpfs -o "$2" tmpfs "$1" && { "$4" "stages/$3.py"; code=$?; cp -r "$1" 
         ("split", "data/split", "size=160k", "data/split/"),
         ("train_gpu", "models", "size=8k", "models/sasrec.safetensors"),
         ("train_gpu", "checkpoints", "size=16k", "checkpoints/train_gpu/"),
-        ("evaluate", "metrics", "nr_inodes=1", "metrics/eval.json"),
+        ("evaluate", "metrics", "nr_inodes=1", "metrics/"),
     ],
 )
 def test_a_full_disk_is_named_and_nothing_half_written_stays(

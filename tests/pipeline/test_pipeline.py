@@ -85,6 +85,7 @@ def test_a_param_makes_out_of_date_only_what_reads_it(
     assert json.loads(runner(project)("dvc", "status", "--json").stdout).keys() == expected
 
 
+@pytest.mark.long
 def test_a_changed_param_runs_what_reads_it_and_dvc_shows_the_difference(project: Path) -> None:
     set_params(project, evaluation={"num_item_sample": 50})
     run = runner(project)

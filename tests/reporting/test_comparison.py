@@ -175,6 +175,7 @@ def differences(run: Run, *runs: str) -> list[dict[str, object]]:
     return json.loads(run(sys.executable, "stages/compare.py", *runs, "--json").stdout)["differences"]
 
 
+@pytest.mark.long
 def test_the_last_commit_is_compared_with_the_workspace_and_an_experiment_by_its_name(tried: Path) -> None:
     by_default = differences(runner(tried))
     assert any(row["difference"] for row in by_default)
