@@ -66,7 +66,7 @@ test-long: $(VENV)/installed  ## run the long tests: the tutorial, verify's own 
 	python -m pytest -n 2 --dist worksteal -m long
 
 test-spark: $(VENV)/spark  ## run the tests of the engines, on Spark too; needs Java
-	python -m pytest tests/interactions/test_engines.py tests/dump/test_shards.py
+	python -m pytest tests/interactions/test_engines.py tests/dump/test_shards.py tests/dump/test_formats.py
 
 fuzz: $(VENV)/installed  ## parse a hundred thousand made-up lines, new ones each time; takes some minutes
 	FUZZ_LINES=100000 python -m pytest -q -s tests/dump/test_fuzz.py

@@ -4,6 +4,7 @@ import datetime
 import json
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 import pyarrow as pa
@@ -14,8 +15,11 @@ from conftest import ROOT, committed, parse_gzip_params, set_params
 from shapes import COMPRESSORS, HISTORIES, OLDEST_FIRST, SHAPES, write
 
 from sasrec.core.errors import UserError
-from sasrec.dump import reviews, tables
+from sasrec.dump import reviews, shard_pool, tables
 from sasrec.dump.formats import PRESETS, DumpFormatParams, Format
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 
 @pytest.fixture
@@ -41,16 +45,32 @@ def test_each_preset_reads_its_shape(folder: Path, preset: str, compressor: str)
     assert histories(write(folder / "dump", SHAPES[preset], compressor), {"preset": preset}) == HISTORIES
 
 
-@pytest.mark.parametrize("preset", SHAPES)
-def test_each_preset_reads_shards_of_any_compression(folder: Path, preset: str) -> None:
+def write_shards(folder: Path, preset: str) -> list[str]:
+    """A preset's shape in three files, each of another compression."""
     header = SHAPES[preset][:1] if PRESETS[preset].file == "csv" and PRESETS[preset].header else []
     lines = SHAPES[preset][len(header) :]
     parts = [header + lines[:30], header + lines[30:31], header + lines[31:]]
-    shards = [
+    return [
         write(folder / f"part-{compressor}", part, compressor)
         for part, compressor in zip(parts, COMPRESSORS, strict=True)
     ]
-    assert histories(shards, {"preset": preset}) == HISTORIES
+
+
+@pytest.mark.parametrize("preset", SHAPES)
+def test_each_preset_reads_shards_of_any_compression(folder: Path, preset: str) -> None:
+    assert histories(write_shards(folder, preset), {"preset": preset}) == HISTORIES
+
+
+@pytest.mark.parametrize("preset", SHAPES)
+def test_spark_reads_the_shards_of_each_preset_as_this_process_does(
+    folder: Path, spark_session: "SparkSession", preset: str
+) -> None:
+    shards, section = [Path(path) for path in write_shards(folder, preset)], parse_gzip_params(num_processes=1)
+    (folder / "scratch").mkdir()  # as spark.session does
+    here = shard_pool.read(shards, section, folder / "none", PRESETS[preset])
+    there = shard_pool.read_on_spark(shards, section, folder / "scratch", spark_session, PRESETS[preset])
+    rows = [[[good.to_pylist() for good, _bad in batches] for batches in read] for read in (here, there)]
+    assert rows[0] == rows[1]
 
 
 def test_amazons_csv_is_its_preset_with_another_file(folder: Path) -> None:
