@@ -29,8 +29,11 @@ show: $(VENV)/installed  ## print the metrics of the last run
 report: $(VENV)/installed  ## write report.html, one page on the run; TITLES is a file with the books' titles
 	python stages/report.py $(if $(TITLES),--titles $(call quoted,$(TITLES)))
 
-compare: $(VENV)/installed  ## say whether run B is better than A: revisions, experiments, folders; default: HEAD, workspace
-	@python stages/compare.py $(or $(A),HEAD) $(or $(B),workspace) $(COMPARE)
+compare: $(VENV)/installed  ## say whether run B is better than A: revisions, experiments, folders, groups of seeds; default: HEAD, workspace
+	@python stages/compare.py $(call quoted,$(or $(A),HEAD)) $(call quoted,$(or $(B),workspace)) $(COMPARE)
+
+seeds: $(VENV)/installed  ## run N seeds (5) with CHANGES (-S …) on DATA as experiments RUNS-0, …; print mean and interval
+	@python stages/seeds.py $(RUNS) $(if $(N),-n $(N)) $(SOURCE) $(CHANGES)
 
 goodreads: $(VENV)/installed  ## run on the real dump (620 MB), as an experiment that changes params.yaml in the workspace
 	dvc exp run -S fetch.source=goodreads

@@ -1,6 +1,7 @@
 """Says whether a change helped: compares the ranks of two runs user by user, with intervals and tests.
 
-A run is `workspace`, a git revision, the name of an experiment, or the folder of another clone.
+A run is `workspace`, a git revision, the name of an experiment, or the folder of another clone. Several runs that
+differ in their seeds are base-0,base-1,base-2, or the experiments of a pattern: 'base-*'.
 """
 
 from sasrec.core import interrupts
@@ -15,7 +16,7 @@ import msgspec
 
 from sasrec.core import errors, params
 from sasrec.evaluation import rank_table
-from sasrec.reporting import comparison, comparison_table, runs
+from sasrec.reporting import comparison, comparison_table, figures, runs
 from sasrec.split.params import EvaluationParams
 
 PARAMS = Path("params.yaml")
@@ -25,8 +26,8 @@ RANKS = Path("data/evaluation/ranks.parquet")
 def parse_arguments() -> argparse.Namespace:
     """Return the arguments; print the usage and exit with status 2 if they are invalid."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("a", nargs="?", default="HEAD", metavar="A", help="a run; default: %(default)s")
-    parser.add_argument("b", nargs="?", default=runs.WORKSPACE, metavar="B", help="a run; default: %(default)s")
+    parser.add_argument("a", nargs="?", default="HEAD", metavar="A", help="a run, or several; default: %(default)s")
+    parser.add_argument("b", nargs="?", default=runs.WORKSPACE, metavar="B", help="the same; default: %(default)s")
     parser.add_argument(
         "--ranker",
         action="append",
@@ -38,19 +39,22 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def read(run: str) -> rank_table.RankTable:
-    """Return the ranks of a run; raise UserError if there are none."""
-    with runs.output(RANKS, run) as path:
-        return rank_table.read(path)
+def read(argument: str) -> dict[str, rank_table.RankTable]:
+    """Return the ranks of each run that the argument names; raise UserError if there are none."""
+    tables = {}
+    for run in runs.named(argument):
+        with runs.output(RANKS, run) as path:
+            tables[run] = rank_table.read(path)
+    return tables
 
 
 def main() -> None:
-    """Read the arguments and the ranks of both runs; print the comparison. This script is no stage."""
+    """Read the arguments and the ranks of all runs; print the comparison. This script is no stage."""
     arguments = parse_arguments()
     cutoffs = params.load(PARAMS, "evaluation", EvaluationParams).cutoffs
     names = (arguments.a, arguments.b)
     a, b = map(read, names)
-    found = comparison.compare(a, b, names, arguments.ranker or ["sasrec", "hybrid"], cutoffs)
+    found = comparison.compare_groups(a, b, names, arguments.ranker or figures.RANKERS, cutoffs)
     if arguments.json:
         content = {"verdict": comparison_table.verdict(found), **msgspec.to_builtins(found)}
         print(msgspec.json.format(msgspec.json.encode(content), indent=2).decode())

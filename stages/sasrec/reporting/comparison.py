@@ -1,19 +1,24 @@
-"""Compares the ranks of two runs, user by user where both ranked the same lists: what differs, and is it chance."""
+"""Compares the ranks of two runs, or of two groups of runs that differ in their seeds: what differs, and is it chance.
+
+Users are compared with themselves where both ranked the same lists.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from operator import itemgetter
+from typing import Literal, NamedTuple
 
 import msgspec
 import numpy as np
 from scipy import stats
 
 from sasrec.core.errors import UserError
-from sasrec.evaluation import rank_table
 from sasrec.evaluation.metrics import DECIMALS
 from sasrec.evaluation.rank_table import RankTable, Task
 from sasrec.interactions.bins import LABELS, bin_of
+from sasrec.reporting import chance, figures
+from sasrec.reporting.chance import LEVEL
+from sasrec.reporting.figures import Label
 
-LEVEL = 0.05  # of the tests, and what the intervals leave out
 RESAMPLES = 9999  # of each permutation test and bootstrap, for up to 5,000 users
 MIN_RESAMPLES = 1999
 USERS_RESAMPLED = 50_000_000  # at most, unless MIN_RESAMPLES takes more: for 30,000 users, half a minute
@@ -23,14 +28,14 @@ SEED = 0
 
 
 class Difference(msgspec.Struct, frozen=True):
-    """How one metric of one ranker differs between the runs A and B, over all users or over a group of them."""
+    """How one metric of one ranker differs between A and B, over all users or over a group of them."""
 
     by: str  # what groups the users: "all", "history_length" or "popularity" (of the true book)
     group: str  # "all", or a range
     ranker: str
     ranked: str  # the list: "sampled" or "full"
     metric: str
-    users: int  # of A
+    users: int  # of A, in all its lists
     a: float
     b: float
     difference: float  # b - a
@@ -45,12 +50,14 @@ class Difference(msgspec.Struct, frozen=True):
 
 
 class Comparison(msgspec.Struct, frozen=True):
-    """The differences between two runs."""
+    """The differences between A and B, each one run or several that differ in their seeds."""
 
-    a: str  # the name of a run
+    a: str  # its name
     b: str
+    runs: tuple[int, int]
+    lists: int  # that A ranked: another one in each run if more than 1
     is_paired: bool  # both ranked the same lists
-    users: tuple[int, int]
+    users: tuple[int, int]  # in all the lists
     shown: str  # the metric of the verdict and of the groups' table
     differences: list[Difference]
 
@@ -70,41 +77,73 @@ Group = tuple[str, str]
 
 ALL: Group = ("all", "all")
 
+Runs = Mapping[str, RankTable]
+"""Runs by their names."""
+
+Design = Literal["users", "lists", "none"]
+"""What pairs the values of A with those of B: users, lists (one a run, each with users of its own), or nothing."""
+
 
 def compare(
     a: RankTable, b: RankTable, names: tuple[str, str], rankers: Sequence[str], cutoffs: Sequence[int]
 ) -> Comparison:
-    """Return how the metrics of `rankers` differ from run `a` to run `b`.
+    """Return how the metrics of `rankers` differ from run `a` to run `b`, as `compare_groups` does."""
+    return compare_groups({names[0]: a}, {names[1]: b}, names, rankers, cutoffs)
 
-    Runs that ranked the same lists are compared user by user, others as two independent samples.
+
+def compare_groups(
+    a: Runs, b: Runs, names: tuple[str, str], rankers: Sequence[str], cutoffs: Sequence[int]
+) -> Comparison:
+    """Return how the metrics of `rankers` differ from the runs `a` to the runs `b`, on average over each.
 
     Raises:
-        UserError: the metrics of the runs are not comparable, or one has no such ranker.
+        UserError: the runs are not comparable, or one has no such ranker.
 
     """
-    _require_comparable(a.task, b.task, names)
-    for table, name in zip((a, b), names, strict=True):
-        if missing := [ranker for ranker in rankers if ranker not in table.ranks]:
-            raise UserError(f"{name} has no ranker {missing[0]}; choose some of {', '.join(table.ranks)}")
-    is_paired = a.task == b.task
-    groups_a = _groups(a)
-    groups_b = groups_a if is_paired else _groups(b)  # pairs need one grouping, but popularity depends on the training
-    by_ranking = rank_table.values(a, rankers, cutoffs)
-    figures = [(*ranking, name) for ranking, of_ranking in by_ranking.items() for name in of_ranking]
-    values_a, values_b = (
-        np.stack(
-            [each for of_ranking in rank_table.values(table, rankers, cutoffs).values() for each in of_ranking.values()]
+    design = _design(a, b, names)
+    groups = {table.task.lists: _groups(table) for table in (*b.values(), *a.values())}  # A's where both have the lists
+    labels, values_a = _values(a, rankers, cutoffs)
+    _labels, values_b = _values(b, rankers, cutoffs)
+    tested, counts = {}, {}
+    for group in next(iter(groups.values())):
+        if all(group in of_lists and of_lists[group].sum() >= MIN_USERS for of_lists in groups.values()):
+            inside_a, inside_b = (
+                [each[:, groups[lists][group]] for lists, each in values] for values in (values_a, values_b)
+            )
+            tested[group] = test_groups(inside_a, inside_b, design)
+            counts[group] = int(sum(groups[lists][group].sum() for lists in _lists(a)))
+    return Comparison(
+        *names,
+        runs=(len(a), len(b)),
+        lists=len(_lists(a)),
+        is_paired=design != "none",
+        users=(_num_users(a), _num_users(b)),
+        shown=f"NDCG@{cutoffs[0]}",
+        differences=list(_differences(tested, counts, labels)),
+    )
+
+
+def test_groups(a: Sequence[np.ndarray], b: Sequence[np.ndarray], design: Design) -> Tested:
+    """Test the differences of the figures' means; `a` and `b` have each run's values, (figures, users).
+
+    Single runs are tested for the chance of users alone, as `test` does, and several for that of users and seeds.
+    """
+    if len(a) == len(b) == 1:
+        return test(a[0], b[0], is_paired=design != "none")
+    means_a, means_b = (np.stack([of_run.mean(1) for of_run in runs]) for runs in (a, b))  # (runs, figures)
+    difference = means_b.mean(0) - means_a.mean(0)
+    if design == "lists":
+        found = chance.estimate(difference, [], [chance.of_runs(means_b - means_a)])
+    else:
+        of_a, of_b = np.mean(a, axis=0), np.mean(b, axis=0)  # (figures, users)
+        users = [of_b - of_a] if design == "users" else [of_a, of_b]
+        found = chance.estimate(
+            difference,
+            [chance.of_users(values) for values in users],
+            [chance.of_runs(means) for means in (means_a, means_b)],
+            sum(chance.of_both(np.stack(runs)) for runs in (a, b)),
         )
-        for table in (a, b)
-    )  # (figures, users)
-    tested = {
-        group: test(values_a[:, inside], values_b[:, groups_b[group]], is_paired=is_paired)
-        for group, inside in groups_a.items()
-        if group in groups_b and min(inside.sum(), groups_b[group].sum()) >= MIN_USERS
-    }
-    counts = {group: int(groups_a[group].sum()) for group in tested}
-    differences = list(_differences(tested, counts, figures))
-    return Comparison(*names, is_paired, (len(a.user_ids), len(b.user_ids)), f"NDCG@{cutoffs[0]}", differences)
+    return Tested(means_a.mean(0), means_b.mean(0), *found)
 
 
 def test(a: np.ndarray, b: np.ndarray, *, is_paired: bool) -> Tested:
@@ -167,6 +206,45 @@ def _require_comparable(a: Task, b: Task, names: tuple[str, str]) -> None:
         )
 
 
+def _design(a: Runs, b: Runs, names: tuple[str, str]) -> Design:
+    """Return what pairs the runs; raise UserError unless they are comparable."""
+    (first, table), *others = [*a.items(), *b.items()]
+    for other, other_table in others:
+        _require_comparable(table.task, other_table.task, (first, other))
+    for runs, other_runs, name in ((a, b, names[0]), (b, a, names[1])):
+        if len(runs) < chance.MIN_RUNS <= len(other_runs):
+            raise UserError(
+                f"{name} is one run, which does not show the chance of seeds; name several runs in its place, or "
+                "compare it with one run"
+            )
+    lists_a, lists_b = _lists(a), _lists(b)
+    if len(lists_a) == len(lists_b) == 1:
+        return "users" if lists_a == lists_b else "none"
+    if lists_a == lists_b and len(lists_a) == len(a) == len(b):
+        return "lists"
+    raise UserError(
+        f"{names[0]} and {names[1]} ranked several lists, and not each list in one run of both; name runs of one "
+        "split.seed, or runs of the same split.seeds"
+    )
+
+
+def _lists(runs: Runs) -> set[str]:
+    return {table.task.lists for table in runs.values()}
+
+
+def _num_users(runs: Runs) -> int:
+    return sum({table.task.lists: len(table.user_ids) for table in runs.values()}.values())
+
+
+def _values(
+    runs: Runs, rankers: Sequence[str], cutoffs: Sequence[int]
+) -> tuple[list[Label], list[tuple[str, np.ndarray]]]:
+    """Return the figures, and each run's lists and values (figures, users), in the order of the lists."""
+    found = [(table.task.lists, figures.of_users(table, run, rankers, cutoffs)) for run, table in runs.items()]
+    found.sort(key=itemgetter(0))
+    return list(found[0][1]), [(lists, np.stack(list(values.values()))) for lists, values in found]
+
+
 def _groups(table: RankTable) -> dict[Group, np.ndarray]:
     """Return which users are in each group, (users,) bool: all, then the ranges of the breakdowns."""
     groups = {ALL: np.ones(len(table.user_ids), bool)}
@@ -177,7 +255,7 @@ def _groups(table: RankTable) -> dict[Group, np.ndarray]:
 
 
 def _differences(
-    tested: Mapping[Group, Tested], counts: Mapping[Group, int], figures: Sequence[tuple[str, str, str]]
+    tested: Mapping[Group, Tested], counts: Mapping[Group, int], labels: Sequence[Label]
 ) -> Iterator[Difference]:
     """Yield the differences of all figures, group by group, with corrected p."""
     of_groups = [found.p for group, found in tested.items() if group != ALL]
@@ -185,5 +263,5 @@ def _differences(
     for (group, found), p_values in zip(tested.items(), corrected, strict=True):
         columns = (found.a, found.b, found.b - found.a, found.low, found.high, p_values)
         rows = np.stack(columns, axis=1).round(DECIMALS).tolist()
-        for figure, (of_a, of_b, difference, low, high, p) in zip(figures, rows, strict=True):
-            yield Difference(*group, *figure, counts[group], of_a, of_b, difference, low, high, p)
+        for label, (of_a, of_b, difference, low, high, p) in zip(labels, rows, strict=True):
+            yield Difference(*group, *label, counts[group], of_a, of_b, difference, low, high, p)

@@ -1,4 +1,4 @@
-"""Shows a comparison of two runs: a verdict in a sentence, and tables for a terminal or a pull request."""
+"""Shows a comparison: a verdict in a sentence, and tables for a terminal or a pull request."""
 
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -45,7 +45,8 @@ def as_markdown(comparison: Comparison) -> str:
         for title, sections in _tables(comparison)
     )
     folded = f"<details><summary>By groups of users</summary>\n\n{groups}\n\n</details>"
-    return "\n\n".join([f"**{verdict(comparison)}**", _explanation(comparison), overall, folded])
+    words = (text.replace("*", r"\*") for text in (verdict(comparison), _explanation(comparison)))  # patterns have them
+    return "\n\n".join(["**{}**\n\n{}".format(*words), overall, folded])
 
 
 def _section(section: Section) -> str:
@@ -86,11 +87,20 @@ def _tables(comparison: Comparison) -> Iterator[tuple[str, list[Section]]]:
 def _explanation(comparison: Comparison) -> str:
     a, b = visible.text(comparison.a), visible.text(comparison.b)
     num_a, num_b = (f"{number:,}" for number in comparison.users)
+    if comparison.runs == (1, 1):
+        named, by = f"A is {a}, B is {b}. Both ranked", ""
+    else:
+        runs_a, runs_b = comparison.runs
+        named = f"A is the mean of {runs_a} runs, {a}, B that of {runs_b} runs, {b}. All ranked"
+        by = " The intervals and p count the chance of users and of seeds."
+    if comparison.lists > 1:
+        return f"{named} {comparison.lists} lists, so each run is compared with the other run of its list.{by}"
     if comparison.is_paired:
-        return f"A is {a}, B is {b}. Both ranked the same lists of {num_a} users, so each user is compared with itself."
+        return f"{named} the same lists of {num_a} users, so each user is compared with itself.{by}"
+    named = named.replace("Both", "They").replace("All", "They")
     return (
-        f"A is {a}, B is {b}. They ranked different lists, of {num_a} and {num_b} users, and are compared as "
-        "independent samples: only a larger difference is beyond chance."
+        f"{named} different lists, of {num_a} and {num_b} users, and are compared as independent samples: only a "
+        f"larger difference is beyond chance.{by}"
     )
 
 

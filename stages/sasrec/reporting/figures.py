@@ -1,0 +1,23 @@
+"""The figures that summaries and comparisons of runs show: each metric of a ranker in one of its two lists."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from sasrec.core.errors import UserError
+from sasrec.evaluation import rank_table
+from sasrec.evaluation.rank_table import RankTable
+
+RANKERS = ("sasrec", "hybrid")
+"""What is shown where the user names no ranker."""
+
+Label = tuple[str, str, str]
+"""The ranker, the list (sampled or full) and the metric."""
+
+
+def of_users(table: RankTable, name: str, rankers: Sequence[str], cutoffs: Sequence[int]) -> dict[Label, np.ndarray]:
+    """Return each user's values, (users,) float64, by label; raise UserError if the run `name` lacks a ranker."""
+    if missing := [ranker for ranker in rankers if ranker not in table.ranks]:
+        raise UserError(f"{name} has no ranker {missing[0]}; choose some of {', '.join(table.ranks)}")
+    values = rank_table.values(table, rankers, cutoffs)
+    return {(*ranking, metric): each for ranking, of_ranking in values.items() for metric, each in of_ranking.items()}
