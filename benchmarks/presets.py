@@ -5,9 +5,6 @@ The experiments stay: `dvc exp show` lists them. Each seed draws other held-out 
 
 import argparse
 import json
-import shlex
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,13 +13,15 @@ import dvc.api
 
 import measure
 import source
-from sasrec.core import visible
+from sasrec.core import errors, interrupts
 from sasrec.evaluation.baselines import BASELINES
 from sasrec.evaluation.metrics import HALF_WIDTH
-from sasrec.reporting import metrics_table
+from sasrec.reporting import metrics_table, runs
 from sasrec.reporting.metrics_table import Metrics
 
 RESULTS = Path(__file__).parent / "results"
+PARAMS = Path("params.yaml")
+METRICS = Path("metrics/eval.json")
 SCORERS = ("sasrec", "hybrid", *BASELINES)
 
 PAPER = [f"{section}.{key}={value}" for section, keys in measure.PAPER.items() for key, value in keys.items()]
@@ -93,13 +92,9 @@ def command(changes: Sequence[str]) -> list[str]:
 
 def run(name: str, changes: Sequence[str]) -> dict[str, Any]:
     """Return the metrics of the experiment `name`; unless it exists, run it outside the workspace first."""
-    known = subprocess.run(["dvc", "exp", "list", "--name-only"], capture_output=True, text=True, check=True).stdout
-    if name not in known.split():
-        words = [*command(changes), "--temp", "--name", name]
-        print(shlex.join(words), file=sys.stderr)
-        if subprocess.run(words, stdout=sys.stderr, check=False).returncode:
-            sys.exit(f"error: {shlex.join(words)} failed, see above")
-    return dvc.api.metrics_show(rev=name)
+    runs.make_experiment(name, changes, PARAMS)
+    of_rankers = json.loads(dvc.api.read(METRICS.as_posix(), rev=name))  # other files have metrics of these names
+    return {**dvc.api.metrics_show(rev=name), **of_rankers}
 
 
 def mean(values: Sequence[float]) -> float:
@@ -107,15 +102,15 @@ def mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
-def average(runs: Sequence[Metrics]) -> Metrics:
-    """Return every scorer's mean metrics over `runs`; half-widths combine as for independent runs."""
+def average(results: Sequence[Metrics]) -> Metrics:
+    """Return every scorer's mean metrics over `results`; half-widths combine as for independent runs."""
     return {
         scorer: {
             ranked: {
-                name: sum(run[scorer][ranked][name] ** 2 for run in runs) ** 0.5 / len(runs)
+                name: sum(run[scorer][ranked][name] ** 2 for run in results) ** 0.5 / len(results)
                 if name.endswith(HALF_WIDTH)
-                else mean([run[scorer][ranked][name] for run in runs])
-                for name in runs[0][scorer][ranked]
+                else mean([run[scorer][ranked][name] for run in results])
+                for name in results[0][scorer][ranked]
             }
             for ranked in ("sampled", "full")
         }
@@ -146,11 +141,10 @@ def main() -> None:
     parser.add_argument("-S", dest="changes", action="append", default=[], help="a further change, of every preset")
     parser.add_argument("--output", type=Path, default=RESULTS / "presets.json")
     arguments = parser.parse_args()
-    visible.on_any_terminal()  # the table has ±
     results = {}
     for preset in arguments.only:
         changes = [*ALL[preset], *arguments.changes]
-        runs = [
+        found = [
             run(
                 f"{preset}-{seed}",
                 [*source.changes(arguments.data), *changes, f"split.seed={seed}", f"train.seed={seed}"],
@@ -159,12 +153,12 @@ def main() -> None:
         ]
         results[preset] = {
             "changes": changes,
-            "steps": runs[0]["steps"],
-            "kept_epochs": [each["kept_epoch"] for each in runs],
-            "validation": [each["kept_validation"] for each in runs],
-            "hybrid_weights": [each["hybrid_weight"] for each in runs],
-            "metrics": average(runs),
-            "by_seed": [{scorer: each[scorer] for scorer in SCORERS[:2]} for each in runs],
+            "steps": found[0]["steps"],
+            "kept_epochs": [each["kept_epoch"] for each in found],
+            "validation": [each["kept_validation"] for each in found],
+            "hybrid_weights": [each["hybrid_weight"] for each in found],
+            "metrics": average(found),
+            "by_seed": [{scorer: each[scorer] for scorer in SCORERS[:2]} for each in found],
         }
     print(as_markdown(results))
     content = {"data": source.title(arguments.data), "seeds": arguments.seeds, "presets": results}
@@ -172,4 +166,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    errors.run(main, interrupts.OF_A_TOOL)

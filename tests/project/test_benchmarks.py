@@ -115,7 +115,8 @@ def test_the_table_of_presets_is_printed_on_an_ascii_terminal(tmp_path: Path) ->
     }
     found = {"steps": 1, "kept_epoch": 1, "hybrid_weight": 0.5, "kept_validation": {}}
     found |= dict.fromkeys(presets.SCORERS, lists)
-    (tmp_path / "ask.py").write_text(f"import presets; presets.run = lambda *_: {found!r}; presets.main()")
+    asked = f"import presets; presets.run = lambda *_: {found!r}; presets.errors.run(presets.main)"
+    (tmp_path / "ask.py").write_text(asked)
     command = [sys.executable, tmp_path / "ask.py", "dump.json.gz", "--only", "best", "--output", tmp_path / "x.json"]
     paths = os.pathsep.join([str(ROOT / "benchmarks"), str(ROOT / "stages")])
     given = {"PYTHONPATH": paths, "PYTHONIOENCODING": "ascii"}
