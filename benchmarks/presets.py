@@ -15,13 +15,14 @@ import measure
 import source
 from sasrec.core import errors, interrupts
 from sasrec.evaluation.baselines import BASELINES
-from sasrec.evaluation.metrics import HALF_WIDTH
+from sasrec.evaluation.intervals import Estimate
 from sasrec.reporting import metrics_table, runs
-from sasrec.reporting.metrics_table import Metrics
+from sasrec.reporting.metrics_table import Estimates
 
 RESULTS = Path(__file__).parent / "results"
 PARAMS = Path("params.yaml")
 METRICS = Path("metrics/eval.json")
+INTERVALS = Path("metrics/intervals.json")
 SCORERS = ("sasrec", "hybrid", *BASELINES)
 
 PAPER = [f"{section}.{key}={value}" for section, keys in measure.PAPER.items() for key, value in keys.items()]
@@ -91,10 +92,11 @@ def command(changes: Sequence[str]) -> list[str]:
 
 
 def run(name: str, changes: Sequence[str]) -> dict[str, Any]:
-    """Return the metrics of the experiment `name`; unless it exists, run it outside the workspace first."""
+    """Return the metrics and intervals of experiment `name`; unless it exists, run it outside the workspace first."""
     runs.make_experiment(name, changes, PARAMS)
-    of_rankers = json.loads(dvc.api.read(METRICS.as_posix(), rev=name))  # other files have metrics of these names
-    return {**dvc.api.metrics_show(rev=name), **of_rankers}
+    # Files, because metrics of other files have the same names.
+    metrics, intervals = (json.loads(dvc.api.read(path.as_posix(), rev=name)) for path in (METRICS, INTERVALS))
+    return {**dvc.api.metrics_show(rev=name), **metrics, "intervals": intervals}
 
 
 def mean(values: Sequence[float]) -> float:
@@ -102,15 +104,12 @@ def mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
-def average(results: Sequence[Metrics]) -> Metrics:
-    """Return every scorer's mean metrics over `results`; half-widths combine as for independent runs."""
+def average(results: Sequence[Estimates]) -> Estimates:
+    """Return every scorer's mean metrics over `results`; the intervals combine as for independent runs."""
     return {
         scorer: {
             ranked: {
-                name: sum(run[scorer][ranked][name] ** 2 for run in results) ** 0.5 / len(results)
-                if name.endswith(HALF_WIDTH)
-                else mean([run[scorer][ranked][name] for run in results])
-                for name in results[0][scorer][ranked]
+                name: combined([run[scorer][ranked][name] for run in results]) for name in results[0][scorer][ranked]
             }
             for ranked in ("sampled", "full")
         }
@@ -118,9 +117,19 @@ def average(results: Sequence[Metrics]) -> Metrics:
     }
 
 
+def combined(of_runs: Sequence[Estimate]) -> Estimate:
+    """Return the mean of a metric over independent runs."""
+    middle = mean([each.mean for each in of_runs])
+    half_width = sum(((each.high - each.low) / 2) ** 2 for each in of_runs) ** 0.5 / len(of_runs)
+    return Estimate(middle, middle - half_width, middle + half_width)
+
+
 def as_markdown(results: dict[str, dict[str, Any]]) -> str:
     """Return the table in Markdown: a line for each preset and for each baseline."""
-    tables = {name: metrics_table.table(found["metrics"], decimals=3) for name, found in results.items()}
+    estimates = {
+        name: metrics_table.from_files(found["metrics"], found["intervals"]) for name, found in results.items()
+    }
+    tables = {name: metrics_table.table(found) for name, found in estimates.items()}
     last = list(tables.values())[-1]
     columns = [column.removeprefix("sampled ") for column in last.columns]
     rows = [["preset", *columns, "steps"], ["---"] * (len(columns) + 2)]
@@ -151,13 +160,18 @@ def main() -> None:
             )
             for seed in arguments.seeds
         ]
+        estimates = [
+            metrics_table.from_files({scorer: each[scorer] for scorer in SCORERS}, each["intervals"]) for each in found
+        ]
+        metrics, intervals = metrics_table.to_files(average(estimates))
         results[preset] = {
             "changes": changes,
             "steps": found[0]["steps"],
             "kept_epochs": [each["kept_epoch"] for each in found],
             "validation": [each["kept_validation"] for each in found],
             "hybrid_weights": [each["hybrid_weight"] for each in found],
-            "metrics": average(found),
+            "metrics": metrics,
+            "intervals": intervals,
             "by_seed": [{scorer: each[scorer] for scorer in SCORERS[:2]} for each in found],
         }
     print(as_markdown(results))

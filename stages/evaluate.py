@@ -35,6 +35,7 @@ USERS = Path("data/processed/users.parquet")
 BOOKS = Path("data/processed/books.parquet")
 RANKS = Path("data/evaluation/ranks.parquet")
 METRICS = Path("metrics/eval.json")
+INTERVALS = Path("metrics/intervals.json")
 RECOMMENDED = Path("metrics/recommended.json")
 HISTOGRAM = Path("plots/rank_histogram.csv")
 HISTORY_LENGTHS = Path("plots/history_length.csv")
@@ -46,19 +47,18 @@ CARD = Path("models/README.md")
 def write_outputs(table: rank_table.RankTable, train: datasets.TrainingSet, cutoffs: list[int], max_len: int) -> None:
     """Write the ranks, and what is computed from them: the metrics, the plots and the model card."""
     rank_table.write(RANKS, table)
-    summaries = rank_table.summaries(table, cutoffs)
-    files.write_json(METRICS, summaries)
+    estimates = rank_table.estimates(table, cutoffs)
+    for path, content in zip((METRICS, INTERVALS), metrics_table.to_files(estimates), strict=True):
+        files.write_json(path, content)
     sampled = {name: found.sampled for name, found in table.ranks.items()}
-    files.write_csv(HISTOGRAM, ["rank", *sampled], breakdown.histogram(sampled, table.task.num_negatives + 1))
-    by_length = breakdown.by("history_length", table.history_lengths, sampled, cutoffs[0])
-    files.write_csv(BY_HISTORY_LENGTH, *by_length)
+    files.write_csv(HISTOGRAM, *breakdown.histogram(sampled, table.task.num_negatives + 1))
+    files.write_csv(BY_HISTORY_LENGTH, *breakdown.by("history_length", table.history_lengths, sampled, cutoffs[0]))
     files.write_csv(BY_POPULARITY, *breakdown.by("popularity", table.popularity, sampled, cutoffs[0]))
-    lengths = breakdown.lengths(train.histories.lengths, max_len)
-    files.write_csv(HISTORY_LENGTHS, ["books", "up_to_max_len", "beyond_max_len"], lengths)
-    card = model_card.text(model_card.read_params(PARAMS), model_card.count(train, len(table.user_ids)), summaries)
+    files.write_csv(HISTORY_LENGTHS, *breakdown.lengths(train.histories.lengths, max_len))
+    card = model_card.text(model_card.read_params(PARAMS), model_card.count(train, len(table.user_ids)), estimates)
     with files.atomic_write(CARD) as partial:
         partial.write_text(card, encoding="utf-8")
-    print(metrics_table.as_text(summaries))
+    print(metrics_table.as_text(estimates))
 
 
 def main() -> None:

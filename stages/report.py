@@ -36,7 +36,7 @@ EVALUATION = Path("data/split/evaluation.safetensors")
 BOOKS = Path("data/processed/books.parquet")
 MODELS = Path("models")
 ENVIRONMENT = Path("models/environment.json")  # no output of a stage: absent if the model came from a cache
-METRICS = {name: Path(f"metrics/{name}.json") for name in ("data", "train", "eval")}
+METRICS = {name: Path(f"metrics/{name}.json") for name in ("data", "train", "eval", "intervals")}
 CODE = (
     "stages",
     "dvc.yaml",
@@ -72,11 +72,12 @@ def main() -> None:
     page.require_library()
     errors.require(TRAIN, EVALUATION, BOOKS, *METRICS.values())
     metrics = {name: json.loads(path.read_bytes()) for name, path in METRICS.items()}
+    estimates = metrics_table.from_files(metrics["eval"], metrics["intervals"])
     current_params = params.read(PARAMS)
     content = {
         **metrics,
-        "table": metrics_table.table(metrics["eval"], decimals=3),
-        "measures": metrics_table.names(metrics["eval"]),
+        "table": metrics_table.table(estimates),
+        "measures": metrics_table.names(estimates),
         "definitions": definitions(params.load(PARAMS, "evaluation", EvaluationParams).cutoffs[0]),
         "params": current_params,
         "origin": provenance.origin(CODE, current_params),

@@ -14,14 +14,17 @@ from sasrec.io import files
 from sasrec.reporting import metrics_table
 
 METRICS = Path("metrics/eval.json")
+INTERVALS = Path("metrics/intervals.json")
 
 
 def main() -> None:
     """Read the metrics and print them. This script is no stage, because it writes nothing."""
-    errors.require(METRICS)
+    errors.require(METRICS, INTERVALS)
     with files.naming_damage(METRICS):
-        table = metrics_table.as_text(msgspec.json.decode(METRICS.read_bytes()))
-    print(table)
+        metrics = msgspec.json.decode(METRICS.read_bytes())
+    with files.naming_damage(INTERVALS):
+        intervals = msgspec.json.decode(INTERVALS.read_bytes())
+        print(metrics_table.as_text(metrics_table.from_files(metrics, intervals)))
 
 
 if __name__ == "__main__":

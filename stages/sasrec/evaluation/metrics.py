@@ -6,7 +6,6 @@ from typing import NamedTuple
 import numpy as np
 
 DECIMALS = 8
-HALF_WIDTH = "_half_width"  # suffix of a metric's name: half its 95 % confidence interval over users
 
 
 def hit_rates(ranks: np.ndarray, k: int) -> np.ndarray:
@@ -59,14 +58,8 @@ def definitions(k: int) -> str:
 
 
 def summary(ranks: np.ndarray, k: int) -> dict[str, float]:
-    """Return each metric of `ranks` (users,) at cutoff k, and its 95 % confidence interval's half-width over users.
+    """Return the mean of each metric of `ranks` (users,) at cutoff k; `intervals` says how far chance moves it.
 
-    The interval is the normal distribution's: training takes one an epoch. `intervals` has those of the evaluation.
     Values are rounded to DECIMALS, because numpy's sums and logarithms may differ in the last bit between processors.
     """
-    means = {}
-    for name, metric in METRICS.items():
-        values = metric.of_users(ranks, k)
-        means[f"{name}@{k}"] = round(float(values.mean()), DECIMALS)
-        means[f"{name}@{k}{HALF_WIDTH}"] = round(float(1.96 * values.std() / np.sqrt(len(values))), DECIMALS)
-    return means
+    return {f"{name}@{k}": round(float(metric.of_users(ranks, k).mean()), DECIMALS) for name, metric in METRICS.items()}

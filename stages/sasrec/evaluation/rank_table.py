@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from sasrec.evaluation import intervals, metrics
+from sasrec.evaluation.intervals import Estimate
 from sasrec.evaluation.ranking import Ranks
 from sasrec.io import files, parquet
 from sasrec.split.datasets import HeldOut, TrainingSet
@@ -78,9 +79,9 @@ def values(table: RankTable, rankers: Sequence[str], cutoffs: Sequence[int]) -> 
     }
 
 
-def summaries(table: RankTable, cutoffs: Sequence[int]) -> dict[str, dict[str, dict[str, float]]]:
-    """Return each metric's mean and half-width (see `intervals`) by ranker, list and name."""
-    found = intervals.summaries(values(table, list(table.ranks), cutoffs))
+def estimates(table: RankTable, cutoffs: Sequence[int]) -> dict[str, dict[str, dict[str, Estimate]]]:
+    """Return each metric's mean and interval by ranker, list and name."""
+    found = intervals.estimates(values(table, list(table.ranks), cutoffs))
     return {ranker: {ranked: found[ranker, ranked] for ranked in Ranks._fields} for ranker in table.ranks}
 
 

@@ -13,7 +13,7 @@ from sasrec.core.errors import UserError
 from sasrec.evaluation.metrics import definitions
 from sasrec.model.sasrec import SasrecParams
 from sasrec.reporting import metrics_table
-from sasrec.reporting.metrics_table import Metrics
+from sasrec.reporting.metrics_table import Estimates
 from sasrec.split.datasets import TrainingSet
 from sasrec.split.params import EvaluationParams, SplitParams
 from sasrec.training.params import TrainParams
@@ -109,35 +109,35 @@ def count(train: TrainingSet, evaluation_users: int) -> Counts:
     return Counts(train.num_users, train.num_books, len(trained), len(trained.items), evaluation_users)
 
 
-def text(params: Params, counts: Counts, metrics: Metrics) -> str:
+def text(params: Params, counts: Counts, estimates: Estimates) -> str:
     """Return the card, as Markdown; it depends on these arguments alone.
 
     RepoCard, the base class of ModelCard, keeps the order of the front matter.
     """
     source, k = SOURCES[params.fetch.source], params.evaluation.cutoffs[0]
     card = RepoCard.from_template(
-        CardData(**_front_matter(params, metrics)),
+        CardData(**_front_matter(params, estimates)),
         template_path=str(TEMPLATE),
         source=source,
         params=params,
         counts={name: f"{number:,}" for name, number in counts._asdict().items()},
         protocol=PROTOCOLS[params.split.protocol],
         definitions=definitions(k),
-        table=metrics_table.as_markdown(metrics, LABELS),
-        comparison=_comparison(metrics, f"NDCG@{k}"),
+        table=metrics_table.as_markdown(estimates, LABELS),
+        comparison=_comparison(estimates, f"NDCG@{k}"),
         params_yaml=yaml.safe_dump(msgspec.to_builtins(params), sort_keys=False, allow_unicode=True),
     )
     return str(card) + "\n"
 
 
-def _front_matter(params: Params, metrics: Metrics) -> dict[str, Any]:
+def _front_matter(params: Params, estimates: Estimates) -> dict[str, Any]:
     """Return the front matter (https://github.com/huggingface/hub-docs/blob/main/modelcard.md)."""
     source = SOURCES[params.fetch.source]
     lists = {"sampled": f"{params.evaluation.num_item_sample + 1} books", "full": "all books"}
     measured = [
-        {"type": name.lower(), "name": f"{name}, {ranked}", "value": metrics["sasrec"][key][name]}
+        {"type": name.lower(), "name": f"{name}, {ranked}", "value": estimates["sasrec"][key][name].mean}
         for key, ranked in lists.items()
-        for name in metrics_table.names(metrics)
+        for name in metrics_table.names(estimates)
     ]
     result = {
         "task": {"type": "sequential-recommendation", "name": "next-book recommendation"},
@@ -152,13 +152,13 @@ def _front_matter(params: Params, metrics: Metrics) -> dict[str, Any]:
     }
 
 
-def _comparison(metrics: Metrics, name: str) -> str:
+def _comparison(estimates: Estimates, name: str) -> str:
     """Return which baselines beat the model by a metric, because a table alone hides them."""
     better = {
         ranked: [
             metrics_table.label(scorer, LABELS)
-            for scorer, by_list in metrics.items()
-            if scorer != "hybrid" and by_list[ranked][name] > metrics["sasrec"][ranked][name]
+            for scorer, by_list in estimates.items()
+            if scorer != "hybrid" and by_list[ranked][name].mean > estimates["sasrec"][ranked][name].mean
         ]
         for ranked in ("sampled", "full")
     }

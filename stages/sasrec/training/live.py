@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sasrec.evaluation import metrics
 from sasrec.training import step
 
 if TYPE_CHECKING:
@@ -27,10 +26,9 @@ def write(live: "Live", state: step.TrainingState, steps_per_epoch: int) -> None
     num_steps = state.params.num_epochs * steps_per_epoch
     while live.step <= len(state.curve):
         rate = step.learning_rate(state.params, live.step * steps_per_epoch - 1, num_steps)
-        live.log_metric("loss", step.mean_loss(state, live.step, steps_per_epoch))
-        live.log_metric("learning_rate", rate)
+        live.log_metric("training/loss", step.mean_loss(state, live.step, steps_per_epoch))
+        live.log_metric("training/learning_rate", rate)
         for ranked, values in state.curve[live.step - 1].items():
             for name, value in values.items():
-                if not name.endswith(metrics.HALF_WIDTH):
-                    live.log_metric(f"validation/{ranked}/{name}", value)
+                live.log_metric(f"validation/{ranked}/{name}", value)
         live.next_step()
