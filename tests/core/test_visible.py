@@ -17,6 +17,7 @@ from conftest import ROOT, set_params
 
 from sasrec.core import errors, visible
 from sasrec.dump import download
+from sasrec.evaluation.intervals import Estimate
 from sasrec.reporting import metrics_table
 from sasrec.runtime.world import ALONE
 from sasrec.serving import listing, lookup
@@ -78,9 +79,9 @@ def test_what_is_left_out_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixt
 
 
 def test_a_metric_cannot_forge_a_line_of_the_table() -> None:
-    both = {ranked: {f"HR{HOSTILE}": 0.5, f"HR{HOSTILE}_half_width": 0.1} for ranked in ("sampled", "full")}
+    both = {ranked: {f"HR@{HOSTILE}": Estimate(0.5, 0.4, 0.6)} for ranked in ("sampled", "full")}
     lines = metrics_table.as_text({"sasrec": both, HOSTILE: both}).split("\n")
-    assert len(lines) == 3
+    assert len(lines) == 4
     assert not any(is_unseen(letter) for line in lines for letter in line)
 
 

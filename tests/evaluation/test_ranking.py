@@ -90,11 +90,6 @@ def test_several_cutoffs_follow_each_other_and_then_the_reciprocal_rank() -> Non
     assert found["MRR"].tolist() == pytest.approx([1, 1 / 7, 1 / 21])
 
 
-def test_the_half_width_is_that_of_a_binomial_share() -> None:
-    ranks = np.array([0] * 300 + [100] * 700)
-    assert metrics.summary(ranks, k=10)["HR@10_half_width"] == pytest.approx(1.96 * math.sqrt(0.3 * 0.7 / 1000))
-
-
 def test_popularity_counts_what_training_users_read() -> None:
     score = baselines.popularity(training_set(sequences([1, 2, 1], [1, 4]), num_books=5))
     assert score(sequences([3], [3]))(np.array([0, 1])).tolist() == [[0, 3, 1, 0, 1, 0]] * 2

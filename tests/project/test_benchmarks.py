@@ -21,8 +21,10 @@ import presets
 import reference
 from sasrec.core import params
 from sasrec.evaluation import metrics, model_scorer, ranking
+from sasrec.evaluation.intervals import Estimate
 from sasrec.interactions import reindex
 from sasrec.model.sasrec import Sasrec, SasrecParams, build_model
+from sasrec.reporting import metrics_table
 from sasrec.split.datasets import HeldOut
 
 SASREC = SasrecParams(6, 8, 2, 2, 0.0, False, 0.5)
@@ -109,12 +111,11 @@ def test_presets_take_a_dump_of_any_name(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_the_table_of_presets_is_printed_on_an_ascii_terminal(tmp_path: Path) -> None:
-    lists = {
-        ranked: {f"{name}{part}": 0.5 for name in ("HR@10", "NDCG@10") for part in ("", "_half_width")}
-        for ranked in ("sampled", "full")
-    }
+    half = Estimate(0.5, 0.4, 0.6)
+    by_list = {ranked: {"HR@10": half, "NDCG@10": half} for ranked in ("sampled", "full")}
+    metrics, intervals = metrics_table.to_files(dict.fromkeys(presets.SCORERS, by_list))
     found = {"steps": 1, "kept_epoch": 1, "hybrid_weight": 0.5, "kept_validation": {}}
-    found |= dict.fromkeys(presets.SCORERS, lists)
+    found |= {**metrics, "intervals": intervals}
     asked = f"import presets; presets.run = lambda *_: {found!r}; presets.errors.run(presets.main)"
     (tmp_path / "ask.py").write_text(asked)
     command = [sys.executable, tmp_path / "ask.py", "dump.json.gz", "--only", "best", "--output", tmp_path / "x.json"]

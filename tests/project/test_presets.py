@@ -9,6 +9,7 @@ from conftest import ROOT
 from ruamel.yaml import YAML
 
 import presets
+from sasrec.evaluation.intervals import Estimate
 
 
 def words_of(text: str) -> list[str]:
@@ -38,13 +39,9 @@ def test_every_preset_changes_keys_that_exist() -> None:
     assert {change.partition("=")[0] for changes in presets.ALL.values() for change in changes} <= keys
 
 
-def test_the_average_of_independent_runs_has_a_smaller_half_width() -> None:
-    def run(value: float, half_width: float) -> dict:
-        by_list = {ranked: {"HR@10": value, "HR@10_half_width": half_width} for ranked in ("sampled", "full")}
-        return dict.fromkeys(presets.SCORERS, by_list)
-
-    found = presets.average([run(0.1, 0.03), run(0.3, 0.04)])["sasrec"]["full"]
-    assert found == {"HR@10": pytest.approx(0.2), "HR@10_half_width": pytest.approx(0.025)}
+def test_the_mean_of_independent_runs_has_a_narrower_interval() -> None:
+    found = presets.combined([Estimate(0.1, 0.07, 0.13), Estimate(0.3, 0.26, 0.34)])
+    assert found == pytest.approx((0.2, 0.175, 0.225))  # half-widths of 0.03 and 0.04 give 0.05 / 2
 
 
 def test_the_readme_shows_the_table_of_the_committed_results() -> None:

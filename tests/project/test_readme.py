@@ -9,10 +9,11 @@ README = (ROOT / "README.md").read_text()
 
 
 def test_the_demos_figures_are_those_of_the_committed_run() -> None:
-    metrics = json.loads((ROOT / "metrics/eval.json").read_text())
+    metrics, intervals = (json.loads((ROOT / f"metrics/{name}.json").read_text()) for name in ("eval", "intervals"))
     for scorer, label in (("sasrec", "SASRec"), ("popularity", "popularity")):
-        values = [(metrics[scorer][ranked], name) for ranked in ("sampled", "full") for name in ("HR@10", "NDCG@10")]
-        cells = [f"{means[name]:.3f} ± {means[name + '_half_width']:.3f}" for means, name in values]
+        keys = [(scorer, ranked, name) for ranked in ("sampled", "full") for name in ("HR@10", "NDCG@10")]
+        found = [(metrics[a][b][c], intervals[a][b][c]) for a, b, c in keys]
+        cells = [f"{mean:.3f} ± {(ends['high'] - ends['low']) / 2:.3f}" for mean, ends in found]
         assert f"| {label} | {' | '.join(cells)} |" in README
 
 

@@ -25,26 +25,36 @@ def test_no_count_is_beyond_the_ranges(count: int) -> None:
     assert count <= int(last or first) or count >= 500_000
 
 
-def test_each_range_has_its_users_count_and_their_metrics_for_every_scorer() -> None:
+def test_each_range_has_its_users_count_and_their_metrics_for_every_ranker() -> None:
     counts = np.array([3, 12, 2, 11])
     ranks = {"a": np.array([0, 5, 20, 0]), "b": np.array([20, 20, 20, 20])}
-    found = {(label, scorer): rest for label, scorer, *rest in breakdown.rows(counts, ranks, k=10)}
-    assert list(found) == [("2-4", "a"), ("2-4", "b"), ("10-19", "a"), ("10-19", "b")]
-    assert found["2-4", "a"][:2] == [2, 0.5]  # ranks 0 and 20: one of two is a hit
-    assert found["10-19", "a"][0:4:3] == [2, pytest.approx((1 / np.log2(7) + 1) / 2)]  # ranks 5 and 0
-    wilson = pytest.approx(0.3288, abs=1e-4)  # of 0 of 2
-    assert found["10-19", "b"] == [2, 0.0, wilson, 0.0, 0.0]
+    header, rows = breakdown.by("popularity", counts, ranks, k=10)
+    assert header == ["popularity", "ranker", "users", "metric", "value", "low", "high"]
+    found = {(label, ranker, name): [users, *rest] for label, ranker, users, name, *rest in rows}
+    assert list(found)[:3] == [("2-4", "a", "HR@10"), ("2-4", "a", "NDCG@10"), ("2-4", "b", "HR@10")]
+    assert found["2-4", "a", "HR@10"][:2] == [2, 0.5]  # ranks 0 and 20: one of two is a hit
+    assert found["10-19", "a", "NDCG@10"][:2] == [2, pytest.approx((1 / np.log2(7) + 1) / 2)]  # ranks 5 and 0
+    assert found["10-19", "b", "HR@10"] == [2, 0, 0, pytest.approx(0.6576, abs=1e-4)]  # Wilson's of 0 of 2
 
 
 def test_the_ranges_weighted_by_their_users_give_the_metric_of_all() -> None:
     rng = np.random.default_rng(0)
     counts, ranks = rng.integers(0, 500, 200), rng.integers(0, 101, 200)
-    rows = list(breakdown.rows(counts, {"a": ranks}, k=10))
-    assert sum(users for _, _, users, *_ in rows) == 200
-    mean = sum(users * hit_rate for _, _, users, hit_rate, *_ in rows) / 200
+    _header, rows = breakdown.by("popularity", counts, {"a": ranks}, k=10)
+    hit_rates = [(users, value) for _, _, users, name, value, *_ in rows if name == "HR@10"]
+    assert sum(users for users, _ in hit_rates) == 200
+    mean = sum(users * value for users, value in hit_rates) / 200
     assert mean == pytest.approx(metrics.summary(ranks, 10)["HR@10"])
 
 
 def test_histories_are_counted_up_to_max_len_and_beyond() -> None:
     counts = np.array([1, 20, 49, 50, 50, 51, 99])
-    assert list(breakdown.lengths(counts, 50)) == [["1", 1, 0], ["20-49", 2, 0], ["50-99", 2, 2]]
+    header, rows = breakdown.lengths(counts, 50)
+    assert header == ["books", "up_to_max_len", "beyond_max_len"]
+    assert list(rows) == [["1", 1, 0], ["20-49", 2, 0], ["50-99", 2, 2]]
+
+
+def test_the_histogram_has_a_row_for_each_ranker_and_rank_also_where_no_user_has_it() -> None:
+    header, rows = breakdown.histogram({"a": np.array([0, 2, 2]), "b": np.array([1, 1, 1])}, num_ranks=3)
+    assert header == ["ranker", "rank", "users"]
+    assert list(rows) == [["a", 1, 1], ["a", 2, 0], ["a", 3, 2], ["b", 1, 0], ["b", 2, 3], ["b", 3, 0]]

@@ -11,15 +11,19 @@ from ruamel.yaml import YAML
 
 from sasrec.core.errors import UserError
 from sasrec.dump.fetching import FetchParams
+from sasrec.evaluation.intervals import Estimate
 from sasrec.reporting import model_card
 from sasrec.split.params import SplitParams
 
 COUNTS = model_card.Counts(1_234, 567, 1_134, 98_765, 100)
 
 
-def metrics(full_ndcg_of_popularity: float = 0.05) -> dict[str, dict[str, dict[str, float]]]:
-    def of(value: float) -> dict[str, float]:
-        return {"HR@10": value, "HR@10_half_width": 0.02, "NDCG@10": value, "NDCG@10_half_width": 0.01}
+def metrics(full_ndcg_of_popularity: float = 0.05) -> dict[str, dict[str, dict[str, Estimate]]]:
+    def of(value: float) -> dict[str, Estimate]:
+        return {
+            "HR@10": Estimate(value, value - 0.02, value + 0.02),
+            "NDCG@10": Estimate(value, value - 0.01, value + 0.01),
+        }
 
     return {
         "sasrec": {"sampled": of(0.5), "full": of(0.25)},

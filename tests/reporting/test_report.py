@@ -50,10 +50,12 @@ def text_of(page: Path) -> str:
 
 def test_it_shows_every_metric_with_its_interval_and_every_count(page: Path, finished: Path) -> None:
     text = text_of(page)
-    for lists in json.loads((finished / "metrics/eval.json").read_text()).values():
-        for values in lists.values():
+    metrics, intervals = (json.loads((finished / f"metrics/{name}.json").read_text()) for name in ("eval", "intervals"))
+    for ranker, lists in metrics.items():
+        for ranked, values in lists.items():
             for name in ("HR@10", "NDCG@10"):
-                assert f"{values[name]:.3f} ± {values[f'{name}_half_width']:.3f}" in text
+                ends = intervals[ranker][ranked][name]
+                assert f"{values[name]:.3f} ± {(ends['high'] - ends['low']) / 2:.3f}" in text
     counts = json.loads((finished / "metrics/data.json").read_text())
     assert f"train users {counts['train_users']:,}" in text
     assert f"mean ratings per user {counts['mean_ratings_per_user']:,.1f}" in text

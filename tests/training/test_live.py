@@ -19,7 +19,7 @@ from sasrec.model.sasrec import SasrecParams
 from sasrec.training import live, step
 
 VALIDATION = [f"validation/{ranked}/{name}" for ranked in ("sampled", "full") for name in ("HR@10", "NDCG@10")]
-SERIES = ["loss", "learning_rate", *VALIDATION]
+SERIES = ["training/loss", "training/learning_rate", *VALIDATION]
 
 
 def series(folder: Path, name: str) -> list[tuple[int, float]]:
@@ -37,13 +37,13 @@ def test_a_run_ends_with_a_point_an_epoch_that_agrees_with_the_final_curves(fini
     losses = column(finished / "plots/loss.csv", "loss")
     half = len(losses) // 2  # two epochs
     means = [sum(part) / half for part in (losses[:half], losses[half:])]
-    assert series(finished, "loss") == [(1, pytest.approx(means[0])), (2, pytest.approx(means[1]))]
+    assert series(finished, "training/loss") == [(1, pytest.approx(means[0])), (2, pytest.approx(means[1]))]
     for name in VALIDATION:
         final = column(finished / "plots/validation.csv", name.removeprefix("validation/").replace("/", "_"))
         assert series(finished, name) == list(enumerate(final, start=1))
     latest = json.loads((finished / "dvclive/metrics.json").read_text())
     assert latest["step"] == 2
-    assert latest["loss"] == series(finished, "loss")[-1][1]
+    assert latest["training"]["loss"] == series(finished, "training/loss")[-1][1]
     assert latest["validation"]["full"]["NDCG@10"] == series(finished, "validation/full/NDCG@10")[-1][1]
 
 
@@ -89,7 +89,10 @@ def test_an_epoch_cut_short_does_not_count_into_the_mean_of_those_before(
     state = state_after(2)
     state.losses.append(1000.0)  # the first step of the third epoch
     live.write(live.start(Path("dvclive")), state, steps_per_epoch=2)
-    assert series(tmp_path, "loss") == [(1, pytest.approx((1 + 1 / 2) / 2)), (2, pytest.approx((1 / 3 + 1 / 4) / 2))]
+    assert series(tmp_path, "training/loss") == [
+        (1, pytest.approx((1 + 1 / 2) / 2)),
+        (2, pytest.approx((1 / 3 + 1 / 4) / 2)),
+    ]
 
 
 def test_dvc_shows_the_epochs_while_training_goes_on(project: Path) -> None:
@@ -110,7 +113,7 @@ def test_dvc_shows_the_epochs_while_training_goes_on(project: Path) -> None:
     finally:
         os.killpg(training_on.pid, signal.SIGKILL)
         training_on.wait()
-    assert workspace["dvclive/metrics.json"]["data"].keys() == {"loss", "learning_rate", "validation", "step"}
+    assert workspace["dvclive/metrics.json"]["data"].keys() == {"training", "validation", "step"}
     for name in ("epoch_loss", "learning_rate", "validation_HR", "validation_NDCG"):
         assert len(plots[name][0]["content"]["data"]["values"]) >= 1
     assert not final.exists()  # it is written at the end
