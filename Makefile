@@ -35,6 +35,9 @@ compare: $(VENV)/installed  ## say whether run B is better than A: revisions, ex
 seeds: $(VENV)/installed  ## run N seeds (5) with CHANGES (-S …) on DATA as experiments RUNS-0, …; print mean and interval
 	@python stages/seeds.py $(RUNS) $(if $(N),-n $(N)) $(SOURCE) $(CHANGES)
 
+plots: $(VENV)/installed  ## draw the plots into dvc_plots, without a network; RUNS="HEAD faster" lays runs over each other
+	@python stages/plots.py $(RUNS)
+
 experiments: $(VENV)/installed  ## list the experiments since ten commits ago, best on the validation users first
 	@python stages/experiments.py
 
