@@ -51,13 +51,13 @@ default: $(VENV)/installed  ## run with params.yaml as it is, as an experiment
 	dvc exp run $(SOURCE)
 
 best: $(VENV)/installed  ## run with the most accurate params that we found
-	dvc exp run $(SOURCE) -S sasrec.max_len=100 -S sasrec.hidden_units=128 -S sasrec.num_heads=2 -S sasrec.dropout_rate=0.4 -S train.num_negatives=4096 -S train.window=random -S train.warmup_steps=100 -S train.lr=0.001 -S train.num_epochs=50
+	dvc exp run $(SOURCE) -S sasrec.max_len=100 -S sasrec.hidden_units=64 -S sasrec.num_heads=2 -S sasrec.dropout_rate=0.4 -S train.num_negatives=4096 -S train.window=random -S train.lr=0.002 -S train.warmup_steps=100 -S train.num_epochs=50
 
 published: $(VENV)/installed  ## run with the SASRec paper's protocol, for its own data sets
 	dvc exp run $(SOURCE) -S filter_reindex.min_ratings=1 -S split.protocol=leave_one_out -S split.num_validation_users=5000 -S evaluation.num_user_sample=null -S sasrec.norm_first=true -S sasrec.dropout_rate=0.5 -S train.num_negatives=4096 -S train.negatives=in_batch -S train.weight_decay=0.1 -S train.lr=0.002 -S train.warmup_steps=200 -S train.num_epochs=20
 
 published-full: $(VENV)/installed  ## the same for few items and long histories, such as MovieLens'
-	dvc exp run $(SOURCE) -S filter_reindex.min_ratings=1 -S split.protocol=leave_one_out -S split.num_validation_users=5000 -S evaluation.num_user_sample=null -S sasrec.norm_first=true -S sasrec.max_len=200 -S sasrec.hidden_units=128 -S sasrec.num_heads=2 -S sasrec.dropout_rate=0.4 -S train.num_negatives=4096 -S train.window=random -S train.warmup_steps=100 -S train.lr=0.002 -S train.num_epochs=40
+	dvc exp run $(SOURCE) -S filter_reindex.min_ratings=1 -S split.protocol=leave_one_out -S split.num_validation_users=5000 -S evaluation.num_user_sample=null -S sasrec.norm_first=true -S sasrec.max_len=200 -S sasrec.hidden_units=128 -S sasrec.num_heads=2 -S sasrec.dropout_rate=0.4 -S train.num_negatives=4096 -S train.window=random -S train.lr=0.002 -S train.warmup_steps=100 -S train.num_epochs=40
 
 presets: $(VENV)/installed  ## compare the presets and the steps between them on DATA, with three seeds each; takes an hour
 	python benchmarks/presets.py $(call quoted,$(DATA)) $(PRESETS)

@@ -28,7 +28,7 @@ SCORERS = ("sasrec", "hybrid", *BASELINES)
 PAPER = [f"{section}.{key}={value}" for section, keys in measure.PAPER.items() for key, value in keys.items()]
 """The SASRec paper's training."""
 
-LONG = ["train.num_negatives=4096", "train.window=random", "train.warmup_steps=100"]
+LONG = ["train.num_negatives=4096", "train.window=random", "train.lr=0.002", "train.warmup_steps=100"]
 """For trainings of more than ten epochs."""
 
 NOTEBOOK = [
@@ -40,11 +40,10 @@ NOTEBOOK = [
 ]
 BEST = [
     "sasrec.max_len=100",
-    "sasrec.hidden_units=128",
+    "sasrec.hidden_units=64",
     "sasrec.num_heads=2",
     "sasrec.dropout_rate=0.4",
     *LONG,
-    "train.lr=0.001",
     "train.num_epochs=50",
 ]
 PUBLISHED = [
@@ -68,7 +67,6 @@ PUBLISHED_FULL = [
     "sasrec.num_heads=2",
     "sasrec.dropout_rate=0.4",
     *LONG,
-    "train.lr=0.002",
     "train.num_epochs=40",
 ]
 PRESETS = {
