@@ -1,7 +1,7 @@
 """Draws validation NDCG@10 against seconds of training for some presets, with item transitions as a line.
 
-Each preset trains in a process of its own, in portable mode with one thread. The seconds are those of the processor for
-the start and the steps, without validation, so that other work disturbs them little. Every epoch gives a point.
+Each preset trains in a process of its own, in portable mode with one thread, which other work disturbs the least. The
+seconds are those of the start and of the steps, without validation, and every epoch gives a point.
 """
 
 import argparse
@@ -43,14 +43,14 @@ def curve() -> dict[str, Any]:
     validation = datasets.load_held_out(Path("data/split/validation.safetensors"), train)
     transitions = ranking.rank(validation, baselines.item_transitions(train))
     steps_per_epoch = train.num_users // train_params.batch_size
-    began = time.process_time()
+    began = time.perf_counter()
     state = step.start(train, train_params, sasrec_params, where)
     take_step = loop.step_function(state, train)
-    seconds, points = time.process_time() - began, []
+    seconds, points = time.perf_counter() - began, []
     while not loop.is_over(state):
-        began = time.process_time()
+        began = time.perf_counter()
         loop.train_epoch(state, take_step, steps_per_epoch, Path("checkpoint"))
-        seconds += time.process_time() - began
+        seconds += time.perf_counter() - began
         loop.validate(state, validation)
         points.append({"seconds": seconds, **values(state.curve[-1])})
     return {"points": points, "item_transitions": values(ranking.summary(transitions, loop.VALIDATION_K))}
