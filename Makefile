@@ -8,6 +8,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 # As the user wrote them: make would expand a $ in them.
 override DATA := $(value DATA)
 override TITLES := $(value TITLES)
+override AGAINST := $(value AGAINST)
 quoted = $(if $(1),'$(subst ','\'',$(1))')
 
 # The presets that the README compares. DATA is a dump; without it, they use params.yaml's source.
@@ -26,8 +27,8 @@ repro: $(VENV)/installed  ## run the pipeline with params.yaml as it is, and pri
 show: $(VENV)/installed  ## print the metrics of the last run
 	@python stages/show.py
 
-report: $(VENV)/installed  ## write report.html, one page on the run; TITLES is a file with the books' titles
-	python stages/report.py $(if $(TITLES),--titles $(call quoted,$(TITLES)))
+report: $(VENV)/installed  ## write report.html, one page on the run; TITLES is a file with the books' titles, AGAINST another run
+	python stages/report.py $(if $(TITLES),--titles $(call quoted,$(TITLES))) $(if $(AGAINST),--against $(call quoted,$(AGAINST)))
 
 compare: $(VENV)/installed  ## say whether run B is better than A: revisions, experiments, folders, groups of seeds; default: HEAD, workspace
 	@python stages/compare.py $(call quoted,$(or $(A),HEAD)) $(call quoted,$(or $(B),workspace)) $(COMPARE)
@@ -148,7 +149,7 @@ WRITTEN := data/params_checked.txt data/interim/reviews.parquet data/interim/rej
   $(addprefix data/processed/,users.parquet books.parquet interactions.parquet) \
   $(addprefix data/split/,train.safetensors validation.safetensors evaluation.safetensors) \
   data/evaluation/ranks.parquet \
-  $(addprefix models/,sasrec.safetensors sasrec.json sasrec.onnx environment.json)
+  $(addprefix models/,sasrec.safetensors sasrec.json sasrec.onnx)
 
 clean:  ## remove the environment and the stages' outputs; DVC's cache stays
 	test ! -e .venv/installed || rm -rf .venv

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from sasrec.core import cli, errors, params
+from sasrec.core import cli, errors, params, run_record
 from sasrec.dump import shards
 from sasrec.dump.fetching import FetchParams
 from sasrec.dump.formats import DumpFormatParams
@@ -67,4 +67,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     cli.answer(__file__)
-    errors.run(main)
+    errors.run(run_record.recorded(__file__, main))

@@ -14,7 +14,7 @@ os.environ.update(reproducibility.environment(Path("params.yaml")))  # before to
 
 from tqdm import tqdm
 
-from sasrec.core import cli, errors, params
+from sasrec.core import cli, errors, params, run_record
 from sasrec.evaluation import memory as ranking_memory
 from sasrec.evaluation import rank_table, rankers, ranking, recommended
 from sasrec.io import files
@@ -29,10 +29,8 @@ from sasrec.training.params import TrainParams
 PARAMS = Path("params.yaml")
 TRAIN = Path("data/split/train.safetensors")
 EVALUATION = Path("data/split/evaluation.safetensors")
-WEIGHTS = Path("models/sasrec.safetensors")
-CONFIG = Path("models/sasrec.json")
-USERS = Path("data/processed/users.parquet")
-BOOKS = Path("data/processed/books.parquet")
+WEIGHTS, CONFIG = Path("models/sasrec.safetensors"), Path("models/sasrec.json")
+USERS, BOOKS = Path("data/processed/users.parquet"), Path("data/processed/books.parquet")
 RANKS = Path("data/evaluation/ranks.parquet")
 METRICS = Path("metrics/eval.json")
 INTERVALS = Path("metrics/intervals.json")
@@ -50,10 +48,10 @@ def write_outputs(table: rank_table.RankTable, train: datasets.TrainingSet, cuto
     estimates = rank_table.estimates(table, cutoffs)
     for path, content in zip((METRICS, INTERVALS), metrics_table.to_files(estimates), strict=True):
         files.write_json(path, content)
-    sampled = {name: found.sampled for name, found in table.ranks.items()}
+    sampled, k = {name: found.sampled for name, found in table.ranks.items()}, cutoffs[0]
     files.write_csv(HISTOGRAM, *breakdown.histogram(sampled, table.task.num_negatives + 1))
-    files.write_csv(BY_HISTORY_LENGTH, *breakdown.by("history_length", table.history_lengths, sampled, cutoffs[0]))
-    files.write_csv(BY_POPULARITY, *breakdown.by("popularity", table.popularity, sampled, cutoffs[0]))
+    files.write_csv(BY_HISTORY_LENGTH, *breakdown.by("history_length", table.history_lengths, sampled, k))
+    files.write_csv(BY_POPULARITY, *breakdown.by("popularity", table.popularity, sampled, k))
     files.write_csv(HISTORY_LENGTHS, *breakdown.lengths(train.histories.lengths, max_len))
     card = model_card.text(model_card.read_params(PARAMS), model_card.count(train, len(table.user_ids)), estimates)
     with files.atomic_write(CARD) as partial:
@@ -61,19 +59,18 @@ def write_outputs(table: rank_table.RankTable, train: datasets.TrainingSet, cuto
     print(metrics_table.as_text(estimates))
 
 
-def main() -> None:
-    """Read the params, the model and the held-out users; rank their true books and write the outputs."""
+def main() -> dict[str, object]:
+    """Read params, model and held-out users; rank their true books; write the outputs; describe the device."""
     evaluation_params = params.load(PARAMS, "evaluation", EvaluationParams)
     cutoffs = evaluation_params.cutoffs
     train_params = params.load(PARAMS, "train", TrainParams)
-    protocol = model_card.read_params(PARAMS).split.protocol
     errors.require(TRAIN, EVALUATION, WEIGHTS, CONFIG, USERS, BOOKS)
     world = launch.world_of(processes=1)  # several only under torchrun: on one machine, they take longer to start
     where = device.use(train_params.device, train_params.num_threads, world)
     train = datasets.load_training_set(TRAIN)
     held_out = datasets.load_held_out(EVALUATION, train)
     user_ids = vocabulary.users(USERS, train.num_users).ids_of(held_out.users)
-    true_book_ids = vocabulary.books(BOOKS, train.num_books).ids_of(held_out.true_books)
+    book_ids = vocabulary.books(BOOKS, train.num_books).ids_of(held_out.true_books)
     config = load_config(CONFIG)
     with files.naming_damage(CONFIG):
         config.require_books(train.num_books)
@@ -91,10 +88,12 @@ def main() -> None:
             counts[name] = world.sum(counted.counts).numpy()
     if world.is_main:
         files.write_json(RECOMMENDED, recommended.summary(counts, train, held_out.true_books, cutoffs[0]))
-        table = rank_table.table(held_out, train, protocol, (user_ids, true_book_ids), ranks)
+        protocol = model_card.read_params(PARAMS).split.protocol
+        table = rank_table.table(held_out, train, protocol, (user_ids, book_ids), ranks)
         write_outputs(table, train, cutoffs, config.sasrec.max_len)
+    return device.describe(where)
 
 
 if __name__ == "__main__":
     cli.answer(__file__)
-    errors.run(main)
+    errors.run(run_record.recorded(__file__, main))

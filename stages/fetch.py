@@ -7,7 +7,7 @@ if __name__ == "__main__":
 
 from pathlib import Path
 
-from sasrec.core import cli, errors, params
+from sasrec.core import cli, errors, params, run_record
 from sasrec.dump import download, fetching
 from sasrec.io import files, storage
 
@@ -32,4 +32,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     cli.answer(__file__)
-    errors.run(main)
+    errors.run(run_record.recorded(__file__, main))

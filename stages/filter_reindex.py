@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from sasrec.core import cli, errors, params
+from sasrec.core import cli, errors, params, run_record
 from sasrec.dump import formats
 from sasrec.interactions import bins, engines, reindex
 from sasrec.io import files, parquet, spark, storage
@@ -75,4 +75,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     cli.answer(__file__)
-    errors.run(main)
+    errors.run(run_record.recorded(__file__, main))

@@ -8,7 +8,7 @@ if __name__ == "__main__":
 from functools import partial
 from pathlib import Path
 
-from sasrec.core import cli, errors, params
+from sasrec.core import cli, errors, params, run_record
 from sasrec.dump import formats, origin, parsing, recognition, reviews
 from sasrec.io import files, spark, storage
 
@@ -53,4 +53,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     cli.answer(__file__)
-    errors.run(main)
+    errors.run(run_record.recorded(__file__, main))

@@ -19,9 +19,10 @@ from sasrec.runtime import reproducibility
 os.environ.update(reproducibility.environment(Path("params.yaml")))  # before torch is imported, which reads them once
 
 from sasrec.core import errors, params, visible
+from sasrec.evaluation import rank_table
 from sasrec.evaluation.metrics import definitions
 from sasrec.io import files
-from sasrec.reporting import metrics_table, page, provenance
+from sasrec.reporting import against, data_set, metrics_table, page, provenance, stage_records, verdict
 from sasrec.reporting.examples import examples
 from sasrec.runtime import device
 from sasrec.serving import titles, vocabulary
@@ -31,35 +32,34 @@ from sasrec.split.params import EvaluationParams
 from sasrec.training.params import TrainParams
 
 PARAMS = Path("params.yaml")
+PIPELINE = Path("dvc.yaml")
+LOCK = Path("dvc.lock")
 TRAIN = Path("data/split/train.safetensors")
 EVALUATION = Path("data/split/evaluation.safetensors")
+USERS = Path("data/processed/users.parquet")
 BOOKS = Path("data/processed/books.parquet")
+RANKS = Path("data/evaluation/ranks.parquet")
 MODELS = Path("models")
-ENVIRONMENT = Path("models/environment.json")  # no output of a stage: absent if the model came from a cache
 METRICS = {name: Path(f"metrics/{name}.json") for name in ("data", "train", "eval", "intervals")}
-CODE = (
-    "stages",
-    "dvc.yaml",
-    "pyproject.toml",
-    "constraints.txt",
-)  # a result depends on these and the params
+CODE = ("stages", "dvc.yaml", "pyproject.toml", "constraints.txt")  # a result depends on these and the params
 
 
-def show_examples(names_from: Path | None) -> list[dict[str, Any]]:
+def show_examples(train: datasets.TrainingSet, padding: bool, names_from: Path | None) -> list[dict[str, Any]]:
     """Return the examples of the page; a book that the file `names_from` does not name shows its id."""
-    evaluation_params = params.load(PARAMS, "evaluation", EvaluationParams)
     device.use("cpu", params.load(PARAMS, "train", TrainParams).num_threads)
-    held_out = datasets.load_held_out(EVALUATION, datasets.load_training_set(TRAIN))
-    recommender = Recommender.load(MODELS, train=TRAIN, padding=evaluation_params.padding)
+    held_out = datasets.load_held_out(EVALUATION, train)
+    recommender = Recommender.load(MODELS, train=TRAIN, padding=padding)
     ids = vocabulary.books(BOOKS).ids.to_pylist()
     names = titles.read(names_from, ids) if names_from else {}
-    return examples(recommender, held_out, [names.get(id_, f"book {id_}") for id_ in ids])
+    user_ids = vocabulary.users(USERS, train.num_users).ids_of(held_out.users).to_pylist()
+    return examples(recommender, held_out, user_ids, [names.get(id_, f"book {id_}") for id_ in ids])
 
 
 def parse_arguments() -> argparse.Namespace:
     """Return the arguments; print the usage and exit with status 2 if they are invalid."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--titles", type=Path, help="a file with the titles of the books (docs/your-data.md)")
+    parser.add_argument("--against", metavar="RUN", help="compare with a git revision, an experiment or a clone")
     parser.add_argument("--output", type=Path, default=Path("report.html"), help="default: %(default)s")
     return parser.parse_args()
 
@@ -70,20 +70,24 @@ def main() -> None:
     output = arguments.output.resolve()  # the target of a symbolic link is replaced, not the link
     files.require_replaceable(output)
     page.require_library()
-    errors.require(TRAIN, EVALUATION, BOOKS, *METRICS.values())
+    errors.require(TRAIN, EVALUATION, USERS, BOOKS, RANKS, *METRICS.values())
     metrics = {name: json.loads(path.read_bytes()) for name, path in METRICS.items()}
-    estimates = metrics_table.from_files(metrics["eval"], metrics["intervals"])
-    current_params = params.read(PARAMS)
+    all_params, evaluation_params = params.read(PARAMS), params.load(PARAMS, "evaluation", EvaluationParams)
+    cutoffs = evaluation_params.cutoffs
+    train, ranks = datasets.load_training_set(TRAIN), rank_table.read(RANKS)
     content = {
         **metrics,
-        "table": metrics_table.table(estimates),
-        "measures": metrics_table.names(estimates),
-        "definitions": definitions(params.load(PARAMS, "evaluation", EvaluationParams).cutoffs[0]),
-        "params": current_params,
-        "origin": provenance.origin(CODE, current_params),
-        "plots": page.plots(),
-        "examples": show_examples(arguments.titles),
-        "environment": json.loads(ENVIRONMENT.read_bytes()) if ENVIRONMENT.is_file() else None,
+        "estimates": metrics_table.from_files(metrics["eval"], metrics["intervals"]),
+        "leads": verdict.leads(ranks, cutoffs[0]),
+        "limits": verdict.limits(all_params["fetch"]["source"]),
+        "against": against.compare(arguments.against, ranks, cutoffs, RANKS, PARAMS) if arguments.against else None,
+        "definitions": definitions(cutoffs[0]),
+        "params": all_params,
+        "origin": provenance.origin(CODE, all_params),
+        "data_set": data_set.describe(all_params, train.days, LOCK),
+        "plots": page.plots(all_params),
+        "examples": show_examples(train, evaluation_params.padding, arguments.titles),
+        "records": stage_records.read(PIPELINE, LOCK),
     }
     html = page.render(content)
     with files.atomic_write(output) as partial:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from sasrec.core import cli, errors, params, visible
+from sasrec.core import cli, errors, params, run_record, visible
 from sasrec.io import files, parquet
 from sasrec.split import datasets, load, protocols
 from sasrec.split.params import EvaluationParams, SplitParams
@@ -76,4 +76,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     cli.answer(__file__)
-    errors.run(main)
+    errors.run(run_record.recorded(__file__, main))

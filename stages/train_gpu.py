@@ -14,7 +14,7 @@ os.environ.update(reproducibility.environment(Path("params.yaml")))  # before to
 
 import msgspec
 
-from sasrec.core import cli, errors, params
+from sasrec.core import cli, errors, params, run_record
 from sasrec.evaluation import memory as ranking_memory
 from sasrec.evaluation import metrics
 from sasrec.io import files
@@ -30,7 +30,6 @@ TRAIN = Path("data/split/train.safetensors")
 VALIDATION = Path("data/split/validation.safetensors")
 WEIGHTS = Path("models/sasrec.safetensors")
 CONFIG = Path("models/sasrec.json")
-ENVIRONMENT = Path("models/environment.json")  # no output of the stage: it may differ where the weights do not
 METRICS = Path("metrics/train.json")
 LOSS = Path("plots/loss.csv")
 VALIDATION_CURVE = Path("plots/validation.csv")
@@ -38,8 +37,8 @@ LIVE = Path("dvclive")  # grows with each epoch, to watch the training
 CHECKPOINTS = Path("checkpoints/train_gpu")  # no output of the stage, so that DVC keeps it between runs
 
 
-def train_and_write() -> None:
-    """Read the params and the data sets; train and validate; write the model and its metrics."""
+def train_and_write() -> dict[str, object]:
+    """Read the params and the data sets; train and validate; write the model and its metrics; describe the device."""
     sasrec_params = params.load(PARAMS, "sasrec", SasrecParams)
     train_params = params.load(PARAMS, "train", TrainParams)
     errors.require(TRAIN, VALIDATION)
@@ -63,8 +62,8 @@ def train_and_write() -> None:
         hybrid = loop.choose_hybrid(state, train, validation, world)
     if world.is_main:
         write_outputs(state, Config(train.num_books, sasrec_params, hybrid.weight), hybrid)
-        files.write_json(ENVIRONMENT, device.environment(where))
         checkpoint.remove(checkpoint_file)
+    return device.describe(where)
 
 
 def write_outputs(state: step.TrainingState, config: Config, hybrid: loop.Hybrid) -> None:
@@ -80,10 +79,10 @@ def write_outputs(state: step.TrainingState, config: Config, hybrid: loop.Hybrid
     files.write_csv(VALIDATION_CURVE, ["epoch", *(f"{ranked}_{name}" for ranked, name in columns)], rows)
 
 
-def main() -> None:
-    """Run the stage; if memory runs out, raise a UserError that names the params to lower."""
+def main() -> dict[str, object]:
+    """Run the stage and describe the device; if memory runs out, raise a UserError that names the params to lower."""
     try:
-        train_and_write()
+        return train_and_write()
     except (MemoryError, RuntimeError) as error:
         if not errors.is_out_of_memory(error):
             raise
@@ -95,4 +94,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     cli.answer(__file__)
-    errors.run(main)
+    errors.run(run_record.recorded(__file__, main))

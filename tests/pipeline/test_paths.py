@@ -19,7 +19,6 @@ OF_NO_STAGE = {
     "params.yaml": "dvc.yaml names the sections and keys that a stage reads, instead",
     "data/raw/reviews.json.gz": "check_params compares fetch.file with it, before fetch writes it",
     "data/raw/unfinished": "DVC would remove a download that the next run resumes",
-    "models/environment.json": "it may differ where the weights do not",
     "checkpoints/train_gpu": "DVC would remove what an interrupted training goes on from",
 }
 

@@ -87,9 +87,11 @@ def test_several_are_a_list_in_their_order(folder: Path, data: str, expected: ob
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_scripts_get_data_and_titles_as_one_argument(folder: Path, name: str) -> None:
-    shown = runner(folder)("make", "-n", "presets", "frontier", "report", f"DATA={name}", f"TITLES={name}").stdout
+    shown = runner(folder)(
+        "make", "-n", "presets", "frontier", "report", f"DATA={name}", f"TITLES={name}", f"AGAINST={name}"
+    ).stdout
     arguments = [shlex.split(line)[2:] for line in shown.splitlines()]
-    assert arguments == [[name], [name], ["--titles", name]]
+    assert arguments == [[name], [name], ["--titles", name, "--against", name]]
 
 
 def test_a_clone_elsewhere_gets_the_absolute_paths_of_a_glob_in_the_order_of_their_names(folder: Path) -> None:

@@ -1,8 +1,10 @@
 """`make report`: one HTML file that says all of a run, opens without a network and fits a phone."""
 
+import base64
 import html
 import json
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -61,6 +63,49 @@ def test_it_shows_every_metric_with_its_interval_and_every_count(page: Path, fin
     assert f"mean ratings per user {counts['mean_ratings_per_user']:,.1f}" in text
 
 
+def test_it_begins_with_who_leads_each_ranking_and_what_the_figures_may_not_do(page: Path) -> None:
+    before, _, _after = text_of(page).partition(" Accuracy ")
+    assert re.search(r"Among 101 books, .* NDCG@10 0\.\d{3}.*Among all \d+ books, .* NDCG@10 0\.\d{3}", before)
+    assert "The figures may not say anything about real users: the demo's data are made up" in before
+
+
+def test_the_best_of_each_column_is_marked_whoever_it_is(page: Path, finished: Path) -> None:
+    metrics = json.loads((finished / "metrics/eval.json").read_text())
+    table = page.read_text("utf-8").partition("<tbody>")[2].partition("</tbody>")[0]
+    marked = {cell.partition(" ")[0] for cell in re.findall('class="number best">(.*?)</td>', table)}
+    columns = [(ranked, name) for ranked in ("sampled", "full") for name in ("HR@10", "NDCG@10")]
+    assert marked == {f"{max(lists[ranked][name] for lists in metrics.values()):.3f}" for ranked, name in columns}
+
+
+def test_it_names_the_data_and_what_each_stage_took_where(page: Path) -> None:
+    text = text_of(page)
+    assert re.search(r"made-up demo , format .* training ratings are of \d{4}-\d\d-\d\d to \d{4}-\d\d-\d\d", text)
+    assert len(re.findall(r"\b(?:train_gpu|evaluate) \d+\.\d [\d,]+ MB (?:cpu|.*), \d+ threads", text)) == 2
+    assert f"Python {platform.python_version()}" in text
+    assert "not recorded here" not in text
+
+
+def test_a_user_shown_is_one_to_recommend_to(page: Path, finished: Path) -> None:
+    shown = re.findall("<h3>User <code><bdi>(.*?)</bdi></code>", page.read_text("utf-8"))
+    done = runner(finished)("sh", "-c", f"python stages/recommend.py --user {html.unescape(shown[0])} -k 1")
+    assert done.stdout.startswith("rank ")
+
+
+def test_no_plot_names_the_workspace_or_a_param(page: Path) -> None:
+    pictures = re.findall('src="data:image/svg\\+xml;base64,(.*?)"', page.read_text("utf-8"))
+    texts = " ".join(" ".join(re.findall(">([^<>]+)</text>", base64.b64decode(each).decode())) for each in pictures)
+    assert "NDCG@10" in texts
+    assert not re.search(r"workspace|evaluation\.k|max_len|\.tsv", texts)
+
+
+def test_another_run_is_compared_user_by_user(finished: Path, tmp_path: Path) -> None:
+    options = ["--against", "HEAD", "--output", str(tmp_path / "report.html")]
+    runner(finished)(sys.executable, "stages/report.py", *options)
+    text = text_of(tmp_path / "report.html")
+    assert "Against HEAD No difference between HEAD and this run beyond chance." in text
+    assert "Both ranked the same lists of the same users. No param differs." in text
+
+
 def test_it_holds_every_plot_of_dvc_yaml(page: Path) -> None:
     from ruamel.yaml import YAML
 
@@ -83,7 +128,7 @@ def test_a_title_is_shown_as_text_whatever_it_holds(page: Path) -> None:
 
 def test_no_title_reorders_what_is_beside_it(page: Path) -> None:
     content = page.read_text("utf-8")
-    titles = re.findall(r"<(li|li class=\"ours\"|span class=\"ours\")>(.*?)</(?:li|span)>", content)
+    titles = re.findall(r"<(li|li class=\"best\"|span class=\"best\")>(<bdi>.*?)</(?:li|span)>", content)
     assert len(titles) == 6 * (5 + 5 + 1)
     for _tag, title in titles:
         assert re.fullmatch(r"<bdi>[^<>]+ \\u2069\\u202etxt\.\u05d0\\x9b \d+ — A\. Author</bdi>", title)

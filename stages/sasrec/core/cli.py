@@ -15,35 +15,45 @@ def answer(script: str) -> None:
 
 
 def _parse_none(script: str) -> None:
-    import yaml  # only the usage needs it
-
-    root = Path(script).resolve().parent.parent
-    values = params.read(root / "params.yaml")
+    root, name = Path(script).resolve().parent.parent, Path(script).stem
+    values, found = params.read(root / "params.yaml"), stage(root, name)
     try:
-        stage = yaml.safe_load((root / "dvc.yaml").read_bytes())["stages"][Path(script).stem]
-        texts = {"prog": stage["cmd"], "description": stage["desc"], "epilog": describe(stage, values)}
-    except (yaml.YAMLError, LookupError, TypeError, AttributeError):
-        raise errors.UserError(
-            f"{root / 'dvc.yaml'}: has no valid stage {Path(script).stem}; restore it with git"
-        ) from None
+        texts = {"prog": found["cmd"], "description": found["desc"], "epilog": describe(found, values)}
+    except (LookupError, TypeError, AttributeError):
+        raise _invalid(root, name) from None
     argparse.ArgumentParser(**texts, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
+
+
+def stage(root: Path, name: str) -> dict[str, Any]:
+    """Return the stage `name` of dvc.yaml in `root`; raise UserError if there is none."""
+    import yaml  # takes longer than the start of a stage should
+
+    try:
+        return yaml.safe_load((root / "dvc.yaml").read_bytes())["stages"][name]
+    except (yaml.YAMLError, LookupError, TypeError):
+        raise _invalid(root, name) from None
+
+
+def outputs(stage: dict[str, Any]) -> list[str]:
+    """Return the paths of all that a `stage` of dvc.yaml writes."""
+    entries = [*stage.get("outs", []), *stage.get("metrics", [])]
+    return [entry if isinstance(entry, str) else next(iter(entry)) for entry in entries]
 
 
 def describe(stage: dict[str, Any], values: dict[str, Any]) -> str:
     """Return lines of what a `stage` of dvc.yaml reads and writes, and of its params with their `values`."""
-    written = [entry if isinstance(entry, str) else next(iter(entry)) for entry in _outputs(stage)]
     read = [path for path in stage["deps"] if not path.startswith("stages/")]
     keys = [key for param in stage["params"] for key in _keys(param, values)]
     sections = {
         "reads": read or ["nothing that another stage wrote"],
-        "writes": written,
+        "writes": outputs(stage),
         "params (params.yaml)": [f"{section}.{key}: {_value(values, section, key)}" for section, key in keys],
     }
     return "\n".join(f"{title}:\n" + "\n".join(f"  {line}" for line in lines) for title, lines in sections.items())
 
 
-def _outputs(stage: dict[str, Any]) -> list[str | dict[str, Any]]:
-    return [*stage.get("outs", []), *stage.get("metrics", [])]
+def _invalid(root: Path, name: str) -> errors.UserError:
+    return errors.UserError(f"{root / 'dvc.yaml'}: has no valid stage {name}; restore it with git")
 
 
 def _value(values: dict[str, Any], section: str, key: str) -> str:

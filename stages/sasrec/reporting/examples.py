@@ -13,10 +13,12 @@ NUM_USERS = 6
 NUM_SHOWN = 5  # of each user's latest books, and of the recommended ones
 
 
-def examples(recommender: Recommender, held_out: HeldOut, titles: Sequence[str]) -> list[dict[str, Any]]:
+def examples(
+    recommender: Recommender, held_out: HeldOut, user_ids: Sequence[str], titles: Sequence[str]
+) -> list[dict[str, Any]]:
     """Return the latest books, the recommendations and the true next book of up to NUM_USERS users.
 
-    `titles` are in the order of book_idx, from 1.
+    `user_ids` are in the order of the held-out users, `titles` in that of book_idx, from 1.
     """
     ranks = ranking.rank(held_out, recommender.scorer).full
     users = np.linspace(0, len(held_out.users) - 1, min(NUM_USERS, len(held_out.users))).astype(int)
@@ -24,7 +26,7 @@ def examples(recommender: Recommender, held_out: HeldOut, titles: Sequence[str])
     best = recommender.recommend(histories, min(NUM_SHOWN, len(titles))).books
     return [
         {
-            "number": held_out.users[user].item(),
+            "id": user_ids[user],
             "num_books": len(history),
             "latest": [titles[book - 1] for book in history[-NUM_SHOWN:]],
             "recommended": [

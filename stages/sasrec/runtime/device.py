@@ -2,8 +2,6 @@
 
 import ctypes
 import os
-import platform
-from importlib.metadata import version
 
 import torch
 
@@ -63,16 +61,14 @@ def _keep_freed_memory() -> None:
         library.mallopt(M_TRIM_THRESHOLD, MALLOPT_MAX)
 
 
-def environment(device: torch.device) -> dict[str, object]:
-    """Return the versions, PyTorch build, processor, device, threads and variables of this process, as JSON values."""
-    libraries = ("torch", "numpy", "safetensors", "pyarrow", "duckdb", "ibis-framework", "dvc")
+def describe(device: torch.device) -> dict[str, object]:
+    """Return the device, PyTorch's build, threads and variables of this process, as JSON values."""
+    is_cuda = device.type == "cuda"
     return {
-        "python": platform.python_version(),
-        "libraries": {name: version(name) for name in libraries},
-        "torch_build": torch.__config__.show(),
-        "machine": platform.machine(),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "device": torch.cuda.get_device_name(device) if is_cuda else device.type,
+        "device_peak_bytes": torch.cuda.max_memory_allocated(device) if is_cuda else None,
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
+        "torch_build": torch.__config__.show(),
         "variables": {name: os.environ.get(name) for name in reproducibility.PORTABLE},
     }
