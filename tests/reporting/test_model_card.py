@@ -1,6 +1,7 @@
 """The model card says what the model was made of, how good it is, and what its data permit."""
 
 import json
+import re
 from pathlib import Path
 from typing import get_args, get_type_hints
 
@@ -98,6 +99,14 @@ def test_counts_split_and_cutoff_are_told(params: Path) -> None:
     shown = YAML(typ="safe").load(content.split("```yaml\n")[1].split("```")[0])
     assert str(shown["split"]["cutoff"]) == "2016-12-31"
     assert shown["train"] == YAML(typ="safe").load(params)["train"]
+
+
+def test_the_format_of_a_file_and_a_filter_of_books_are_told(params: Path) -> None:
+    own = {"source": "file", "file": "ratings.csv"}
+    found = text(params, fetch=own, dump_format={"preset": "recbole"}, filter_reindex={"min_item_ratings": 5})
+    assert "Your own file (`fetch.file`). It was read as `recbole`." in found
+    assert re.search(r"reviews, [0-9,]+ books with at least 5; ", found)
+    assert "books with at least" not in text(params, filter_reindex={"min_item_ratings": 1})
 
 
 def test_every_protocol_and_source_has_words() -> None:

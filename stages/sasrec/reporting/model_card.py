@@ -29,10 +29,19 @@ class Fetched(msgspec.Struct, frozen=True):
     source: Literal["demo", "goodreads", "file"]
 
 
+class Formatted(msgspec.Struct, frozen=True):
+    """The param of section `dump_format` that the card shows."""
+
+    preset: str
+
+
 class Filtered(msgspec.Struct, frozen=True):
     """The params of section `filter_reindex` that the card shows."""
 
     min_ratings: int
+    min_item_ratings: int
+    k_core: bool
+    duplicates: str
     same_day_order: str
 
 
@@ -40,6 +49,7 @@ class Params(msgspec.Struct, frozen=True):
     """The params that the card shows; dvc.yaml must declare them for the stage that writes the card."""
 
     fetch: Fetched
+    dump_format: Formatted
     filter_reindex: Filtered
     split: SplitParams
     evaluation: EvaluationParams
