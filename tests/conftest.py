@@ -29,6 +29,9 @@ from sasrec.training.params import TrainParams
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+for name in ("MAKEFLAGS", "MAKELEVEL"):  # of the make that runs the tests: another one would print its folder
+    os.environ.pop(name, None)
+
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared"
 
@@ -46,6 +49,7 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     import boto3
     import requests
     from moto.server import ThreadedMotoServer
+    from s3fs import S3FileSystem
 
     names = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
@@ -55,6 +59,7 @@ def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         monkeypatch.setenv(name, value)
     requests.post(f"{address}/moto-api/reset")  # else what an earlier test put there is still there
     boto3.client("s3").create_bucket(Bucket="books")
+    S3FileSystem.clear_instance_cache()  # one of an earlier test knows that test's address
     yield address
     server.stop()
 

@@ -24,10 +24,12 @@ def test_the_notebook_is_committed_without_outputs() -> None:
     ] * len(CODE)
 
 
+@pytest.mark.long
 def test_every_cell_runs_and_the_verdict_is_printed(finished: Path) -> None:
     assert run(finished, CODE) == "No difference between HEAD and workspace beyond chance.\n"
 
 
+@pytest.mark.long
 def test_its_means_are_the_metrics_of_the_run(finished: Path) -> None:
     shown = "print(float(values['sasrec', 'full']['NDCG@10'].mean()))"
     metrics = json.loads((finished / "metrics/eval.json").read_text())
