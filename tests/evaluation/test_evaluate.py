@@ -2,6 +2,7 @@ import json
 import sys
 from pathlib import Path
 
+import pytest
 from conftest import ROOT, runner
 
 CODE = "import sys, evaluate; evaluate.main(); sys.exit('torch._dynamo' in sys.modules)"
@@ -11,6 +12,7 @@ def test_the_stage_does_without_pytorchs_compiler_whose_import_takes_a_second(pr
     runner(project)("env", f"PYTHONPATH={ROOT / 'stages'}", sys.executable, "-c", CODE)
 
 
+@pytest.mark.long
 def test_of_several_cutoffs_all_are_metrics_and_the_first_is_shown(project: Path) -> None:
     run = runner(project)
     before = json.loads((project / "metrics/eval.json").read_text())["sasrec"]["full"]
