@@ -10,10 +10,12 @@ import random
 import subprocess
 import sys
 import tarfile
+import tempfile
 import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from email.utils import formatdate
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -443,11 +445,28 @@ def test_a_path_into_an_archive_is_refused_with_the_archive(folder: Path) -> Non
     assert refusal_of("ml.zip/ml/ratings.csv") == f"ml.zip/ml/ratings.csv: {expected}"
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
-def test_a_file_that_may_not_be_read_is_refused_with_how_to_read_it(folder: Path) -> None:
-    (folder / "mine").write_bytes(DUMP)
-    (folder / "mine").chmod(0o200)
-    assert "mine: you may not read it; change its mode (`chmod u+r`)" in refusal_of("mine")
+@contextmanager
+def not_as_root() -> Iterator[None]:
+    """Be another user meanwhile if this one is root, who may read every file."""
+    user = os.geteuid()
+    os.seteuid(65534 if user == 0 else user)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+
+
+def test_a_file_that_may_not_be_read_is_refused_with_how_to_read_it() -> None:
+    with tempfile.TemporaryDirectory() as folder:  # pytest's own folders are closed to others
+        Path(folder).chmod(0o755)
+        path = Path(folder, "mine")
+        path.write_bytes(DUMP)
+        path.chmod(0o200)
+        with (
+            not_as_root(),
+            pytest.raises(UserError, match=r"^mine: you may not read it; change its mode \(`chmod u\+r`\)"),
+        ):
+            fetching.check_kind(path, "mine")
 
 
 def test_other_content_than_the_digest_says_is_refused(folder: Path) -> None:

@@ -49,8 +49,10 @@ def _matching(name: str) -> Sequence[Source]:
     root = Path(os.environ.get("DVC_ROOT", ""))  # DVC sets it, in a copy to the repository that the copy was made of
     if (root / name).exists():  # first, because a file's name may look like a pattern
         return [root / name]
-    name = os.path.expanduser(name)  # noqa: PTH111 - Path.expanduser raises for the name of no user
-    found = sorted(glob.glob(name, root_dir=root, recursive=True))  # noqa: PTH207 - Path.glob finds hidden files too
+    if name.startswith("~/"):
+        name = str(Path.home() / name.removeprefix("~/"))
+    # Path.glob takes no absolute pattern, and finds hidden files too.
+    found = sorted(glob.glob(name, root_dir=root, recursive=True))  # noqa: PTH207
     return [root / path for path in found or [name]]
 
 

@@ -42,14 +42,16 @@ def with_values(text: str, params: Mapping[str, Mapping[str, object]]) -> str:
     return re.sub(r"\b([a-z_]+)\.([a-z_]+)\b", value, text)
 
 
-def _fitted(part: Any, params: Mapping[str, Mapping[str, object]]) -> Any:  # noqa: ANN401 (any JSON)
+def _fitted_part(part: object, params: Mapping[str, Mapping[str, object]]) -> object:
     if isinstance(part, str):
         return with_values(part, params)
     if isinstance(part, list):
-        return [_fitted(each, params) for each in part]
-    if not isinstance(part, dict):
-        return part
-    found = {key: _fitted(each, params) for key, each in part.items() if not _is_of(each, "rev")}
+        return [_fitted_part(each, params) for each in part]
+    return _fitted(part, params) if isinstance(part, dict) else part
+
+
+def _fitted(part: Spec, params: Mapping[str, Mapping[str, object]]) -> Spec:
+    found: Spec = {key: _fitted_part(each, params) for key, each in part.items() if not _is_of(each, "rev")}
     if "width" in found:
         found |= SIZE
     if found.get("angle") == 270:
