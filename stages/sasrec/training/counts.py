@@ -58,7 +58,8 @@ def start(embedding: Tensor, histories: Sequences, generator: torch.Generator) -
     """
     num_books, width = len(embedding) - 1, embedding.shape[1]
     left, roots = factorise(positive_information(count_pairs(histories, num_books)), width, generator)
-    factors = left * roots.sqrt()  # (num_books + 1, min(width, num_books))
+    # PyTorch takes a root from a library of MKL, whose last bit depends on the processor; numpy rounds correctly.
+    factors = left * torch.from_numpy(np.sqrt(roots.numpy()))  # (num_books + 1, min(width, num_books))
     mean_square = math.fsum(factors.double().square().flatten().tolist()) / factors[1:].numel()
     if mean_square:
         has_pair = (factors != 0).any(1, keepdim=True)
