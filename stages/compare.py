@@ -28,14 +28,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("a", nargs="?", default="HEAD", metavar="A", help="a run, or several; default: %(default)s")
     parser.add_argument("b", nargs="?", default=runs.WORKSPACE, metavar="B", help="the same; default: %(default)s")
-    parser.add_argument(
-        "--ranker",
-        action="append",
-        help="such as popularity; may be given several times; default: sasrec and hybrid",
-    )
-    form = parser.add_mutually_exclusive_group()
-    form.add_argument("--md", action="store_true", help="print Markdown, for a pull request")
-    form.add_argument("--json", action="store_true", help="print JSON, with every metric of every group of users")
+    figures.add_options(parser)
     return parser.parse_args()
 
 

@@ -33,12 +33,7 @@ def parse_arguments() -> argparse.Namespace:
         action="store_true",
         help="change split.seed with train.seed, so that each run holds other users out; default: train.seed alone",
     )
-    parser.add_argument(
-        "--ranker", action="append", help="such as popularity; may be given several times; default: sasrec and hybrid"
-    )
-    form = parser.add_mutually_exclusive_group()
-    form.add_argument("--md", action="store_true", help="print Markdown")
-    form.add_argument("--json", action="store_true", help="print JSON")
+    figures.add_options(parser)
     arguments = parser.parse_args()
     if arguments.n < 2:
         parser.error(f"argument -n: {arguments.n} does not show the chance of seeds; take 2 or more")

@@ -7,10 +7,9 @@ from typing import Any, NamedTuple
 from sasrec.core import params
 from sasrec.evaluation import rank_table
 from sasrec.evaluation.rank_table import RankTable
-from sasrec.reporting import comparison, comparison_table, provenance, runs
+from sasrec.reporting import comparison, comparison_table, figures, provenance, runs
 from sasrec.reporting.comparison import Difference
 
-RANKERS = ("sasrec", "hybrid")  # the ones that a change of the model moves
 THIS_RUN = "this run"
 
 
@@ -35,6 +34,6 @@ def compare(run: str, ranks: RankTable, cutoffs: Sequence[int], ranks_path: Path
         earlier = rank_table.read(path)
     with runs.output(params_path, run) as path:
         changed = provenance.changed_params(params.read(path), params.read(params_path))
-    found = comparison.compare(earlier, ranks, (run, THIS_RUN), RANKERS, cutoffs)
+    found = comparison.compare(earlier, ranks, (run, THIS_RUN), figures.RANKERS, cutoffs)
     rows = [row for row in found.differences if row.by == "all"]
     return Against(run, comparison_table.verdict(found), found.is_paired, rows, changed)

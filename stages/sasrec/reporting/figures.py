@@ -1,5 +1,6 @@
 """The figures that summaries and comparisons of runs show: each metric of a ranker in one of its two lists."""
 
+import argparse
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,6 +14,18 @@ RANKERS = ("sasrec", "hybrid")
 
 Label = tuple[str, str, str]
 """The ranker, the list (sampled or full) and the metric."""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of a script that prints figures: `ranker`, None or a list, `md` and `json`, at most one true."""
+    parser.add_argument(
+        "--ranker",
+        action="append",
+        help=f"such as popularity; may be given several times; default: {' and '.join(RANKERS)}",
+    )
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--md", action="store_true", help="print Markdown, for a pull request")
+    form.add_argument("--json", action="store_true", help="print JSON, with every figure")
 
 
 def of_users(table: RankTable, name: str, rankers: Sequence[str], cutoffs: Sequence[int]) -> dict[Label, np.ndarray]:
