@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import dump
+from sasrec.core import run_record
 from sasrec.runtime import reproducibility
 
 HERE = Path(__file__).parent
@@ -226,10 +227,8 @@ def gpu() -> str | None:
 
 def environment() -> dict[str, object]:
     """Return the processor, GPU and versions that the measurements used."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").is_file() else []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return {
-        "processor": models[0] if models else platform.processor(),
+        "processor": run_record.processor(),
         "cores": os.cpu_count(),
         "cuda": gpu(),
         "python": platform.python_version(),

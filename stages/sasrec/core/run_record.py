@@ -78,7 +78,7 @@ def _write(name: str, device: dict[str, Any]) -> None:
         peak_bytes=_peak_bytes(),
         python=platform.python_version(),
         machine=platform.machine(),
-        processor=_processor(),
+        processor=processor(),
         cores=os.cpu_count(),
         libraries={library: version(library) for library in LIBRARIES},
         device=device,
@@ -111,7 +111,8 @@ def md5(path: Path) -> str:
     return hashlib.md5(json.dumps(entries).encode(), usedforsecurity=False).hexdigest() + ".dir"
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Return the name of this machine's processor."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:  # not Linux

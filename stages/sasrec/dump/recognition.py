@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Iterator
+from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple, get_args
 
@@ -40,9 +41,9 @@ def advice(path: Path, params: ParseGzipParams, given: Keys) -> str:
     current = {key: value for key, value in given.items() if value is not None}
     with tempfile.TemporaryDirectory() as folder:
         sample = _sample(path, Path(folder) / "sample", params)
-        best = max(_candidates(current), key=lambda keys: _fraction(sample, keys, params))
-        fits = _fraction(sample, best, params) >= MIN_FRACTION
-    if fits and best != current:
+        fractions = [(_fraction(sample, keys, params), keys) for keys in _candidates(current)]
+    fraction, best = max(fractions, key=itemgetter(0))  # the first of equals
+    if fraction >= MIN_FRACTION and best != current:
         changed: Keys = {key: None for key in current if key not in best} | best
         settings = [f"-S {_argument(key, value)}" for key, value in changed.items() if current.get(key) != value]
         return f"it looks like {best['preset']}: add `{' '.join(settings)}` to `dvc exp run`; {PAGE} lists the formats"
