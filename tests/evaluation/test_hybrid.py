@@ -5,11 +5,11 @@ from conftest import sequences
 
 from sasrec.evaluation import hybrid
 from sasrec.evaluation.ranking import Ranks, Scorer
-from sasrec.evaluation.transitions import Transitions
+from sasrec.split import transitions
 
 NUM_BOOKS = 6
 LOGITS = torch.linspace(-1, 1, 2 * (NUM_BOOKS + 1)).view(2, -1).flip(1)
-TRAINED = Transitions(sequences([1, 2, 3], [1, 2, 4], [5, 2, 4]), NUM_BOOKS)
+TRAINED = transitions.count(sequences([1, 2, 3], [1, 2, 4], [5, 2, 4]), NUM_BOOKS)
 HISTORIES = sequences([6, 1], [2])
 
 

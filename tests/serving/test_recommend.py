@@ -20,7 +20,6 @@ from conftest import ROOT, sequences
 
 from sasrec.core.errors import UserError
 from sasrec.evaluation import hybrid, model_scorer, ranking
-from sasrec.evaluation.transitions import Transitions
 from sasrec.io import parquet
 from sasrec.model.sasrec import SasrecParams, build_model, load_config, save_config
 from sasrec.serving import arguments, listing
@@ -101,10 +100,9 @@ def test_a_true_book_is_recommended_exactly_where_evaluate_ranks_it_among_the_fi
 ) -> None:
     train = datasets.load_training_set(finished / "data/split/train.safetensors")
     held_out = datasets.load_held_out(finished / "data/split/evaluation.safetensors", train)
-    transitions = Transitions(train.histories, train.num_books)
     model = Recommender.load(finished / "models").model
-    recommender = Recommender(model, padding, Counted(transitions, weight) if weight else None)
-    scorer = hybrid.by_both(model_scorer.by_model(model, padding=padding), transitions, weight)
+    recommender = Recommender(model, padding, Counted(train.transitions, weight) if weight else None)
+    scorer = hybrid.by_both(model_scorer.by_model(model, padding=padding), train.transitions, weight)
     ranks = ranking.rank(held_out, scorer).full
     found = recommender.recommend(held_out.histories, k=20, exclude_seen=True).books
     ends = held_out.histories.offsets

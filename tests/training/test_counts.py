@@ -6,6 +6,7 @@ import pytest
 import torch
 from conftest import sequences
 
+from sasrec.split import transitions
 from sasrec.split.sequences import Sequences
 from sasrec.training import counts
 
@@ -16,6 +17,10 @@ def histories(seed: int = 0) -> Sequences:
     """Users who read on from book to book, so that neighbours in number are read together."""
     rng = np.random.default_rng(seed)
     return sequences(*(((start + rng.integers(0, 3, 25).cumsum()) % NUM_BOOKS + 1).tolist() for start in range(60)))
+
+
+def pairs(given: Sequences) -> counts.Sparse:
+    return counts.pairs(transitions.count(given, NUM_BOOKS))
 
 
 def dense(matrix: counts.Sparse) -> np.ndarray:
@@ -36,14 +41,7 @@ def counted_by_loops(given: Sequences) -> np.ndarray:
 
 def test_a_pair_counts_one_over_its_distance_up_to_ten_positions() -> None:
     given = histories()
-    assert dense(counts.count_pairs(given, NUM_BOOKS)) / counts.UNIT == pytest.approx(counted_by_loops(given))
-
-
-def test_counting_in_pieces_gives_the_same_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = counts.count_pairs(histories(), NUM_BOOKS)
-    monkeypatch.setattr(counts, "PAIRS_AT_ONCE", 500)
-    for found, expected in zip(counts.count_pairs(histories(), NUM_BOOKS), whole, strict=True):
-        assert torch.equal(found, expected)
+    assert dense(pairs(given)) / transitions.UNIT == pytest.approx(counted_by_loops(given))
 
 
 def test_the_information_is_the_positive_logarithm_of_what_a_context_adds() -> None:
@@ -52,12 +50,12 @@ def test_the_information_is_the_positive_logarithm_of_what_a_context_adds() -> N
     share, smoothed = together.sum(1) / together.sum(), together.sum(1) ** 0.75
     with np.errstate(divide="ignore", invalid="ignore"):
         expected = np.log(together / together.sum() / share[:, None] / (smoothed / smoothed.sum()))
-    found = counts.positive_information(counts.count_pairs(given, NUM_BOOKS))
+    found = counts.positive_information(pairs(given))
     assert dense(found) == pytest.approx(np.where(together > 0, np.maximum(expected, 0), 0), abs=1e-5)
 
 
 def test_the_factors_lose_at_most_one_hundredth_more_than_a_dense_svd() -> None:
-    matrix = counts.positive_information(counts.count_pairs(histories(), NUM_BOOKS))
+    matrix = counts.positive_information(pairs(histories()))
     left, singular = counts.factorise(matrix, 12, torch.Generator().manual_seed(0))
     whole = dense(matrix)
     u, s, _ = np.linalg.svd(whole)
@@ -86,7 +84,7 @@ def started(given: Sequences, num_books: int = NUM_BOOKS, width: int = 8) -> tup
     before = torch.full((num_books + 1, width), 0.5)
     before[0] = 0
     after = before.clone()
-    counts.start(after, given, torch.Generator().manual_seed(0))
+    counts.start(after, transitions.count(given, num_books), torch.Generator().manual_seed(0))
     return before, after
 
 

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from sasrec.evaluation.ranking import Scorer, Scores
-from sasrec.evaluation.transitions import Transitions
 from sasrec.split.datasets import TrainingSet
 from sasrec.split.sequences import Sequences
 
@@ -31,7 +30,7 @@ def item_transitions(train: TrainingSet) -> Scorer:
 
     Popularity breaks ties.
     """
-    transitions = Transitions(train.histories, train.num_books)
+    transitions = train.transitions
     counts = _counts(train)
     tie_breaker = 1e-9 * counts / counts.max()  # smaller than any difference between transition scores
 

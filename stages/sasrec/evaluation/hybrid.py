@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from sasrec.evaluation.ranking import Ranks, Scorer, Scores
-from sasrec.evaluation.transitions import Transitions
 from sasrec.split.sequences import Sequences
+from sasrec.split.transitions import Transitions
 
 SMOOTHING = 1e-3  # added to each book's transitions, so that a book without any has a logarithm
 WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)  # to choose from; 0 is the model alone

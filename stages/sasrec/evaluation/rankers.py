@@ -3,7 +3,6 @@
 from sasrec.evaluation import hybrid, model_scorer
 from sasrec.evaluation.baselines import BASELINES
 from sasrec.evaluation.ranking import Scorer
-from sasrec.evaluation.transitions import Transitions
 from sasrec.model.sasrec import Sasrec
 from sasrec.runtime.world import World
 from sasrec.split.datasets import TrainingSet
@@ -14,5 +13,5 @@ def scorers(
 ) -> dict[str, Scorer]:
     """Return each ranker's scorer by the name that it has in the metrics."""
     by_model = model_scorer.by_model(model, world, padding=padding)
-    by_both = hybrid.by_both(by_model, Transitions(train.histories, train.num_books), hybrid_weight)
+    by_both = hybrid.by_both(by_model, train.transitions, hybrid_weight)
     return {"sasrec": by_model, "hybrid": by_both} | {name: baseline(train) for name, baseline in BASELINES.items()}

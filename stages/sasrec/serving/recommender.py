@@ -12,11 +12,11 @@ from torch import Tensor
 from sasrec.core import errors
 from sasrec.evaluation import hybrid, model_scorer
 from sasrec.evaluation.ranking import Scorer, users_at_a_time
-from sasrec.evaluation.transitions import Transitions
 from sasrec.io import files
 from sasrec.model.sasrec import Sasrec, load_config, load_model
 from sasrec.split import datasets
 from sasrec.split.sequences import Sequences
+from sasrec.split.transitions import Transitions
 
 WEIGHTS = "sasrec.safetensors"
 CONFIG = "sasrec.json"
@@ -64,7 +64,7 @@ class Recommender:
         learnt = datasets.load_training_set(Path(train))
         with files.naming_damage(sizes):
             config.require_books(learnt.num_books)
-        counted = Counted(Transitions(learnt.histories, learnt.num_books), config.hybrid_weight)
+        counted = Counted(learnt.transitions, config.hybrid_weight)
         return cls(model, padding, counted)
 
     @property

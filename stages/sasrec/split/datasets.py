@@ -5,6 +5,7 @@ Each is a safetensors file with a digest of its content.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,9 @@ from safetensors.numpy import load, save
 
 from sasrec.io import digests
 from sasrec.io.files import naming_damage
+from sasrec.split import transitions
 from sasrec.split.sequences import Sequences
+from sasrec.split.transitions import Transitions
 
 TRAINING_SET = {
     "items": "int32 1",
@@ -38,6 +41,11 @@ class TrainingSet:
     days: np.ndarray  # (total,) int32: the day each of histories.items was read, counted from 1970-01-01
     num_users: int  # all users of the data set, even those who do not train: sets the steps of an epoch
     num_books: int
+
+    @cached_property
+    def transitions(self) -> Transitions:
+        """Which books follow which in `histories`; counted once, on first use."""
+        return transitions.count(self.histories, self.num_books)
 
 
 @dataclass(frozen=True)

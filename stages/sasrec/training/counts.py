@@ -10,20 +10,18 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+import scipy.sparse
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from sasrec.model import matmul
-from sasrec.split.sequences import Sequences
+from sasrec.split.transitions import Transitions
 
-MAX_DISTANCE = 10  # positions between two books that count as a pair
-UNIT = 2520  # the weight of neighbours; divisible by every distance, so that weights are whole numbers
 CONTEXT_POWER = 0.75  # of a context's count (Levy, Goldberg & Dagan 2015), so that rare contexts weigh less
 STD = 0.1  # of the embeddings; 0.05 and 0.2 were no better on the validation users
 OVERSAMPLING = 14  # columns of the basis beyond the width
 NUM_ITERATIONS = 3  # of the subspace iteration
-PAIRS_AT_ONCE = 25_000_000  # bounds the memory: 16 bytes each, and as much again while they are sorted
 MAX_SWEEPS = 30  # of Jacobi's rotations; a dozen are enough
 SMALLEST = 1e-10  # the square of a direction, relative to the largest one's, that counts
 
@@ -50,14 +48,14 @@ class Sparse(NamedTuple):
         return Sparse(self.starts, self.rows[order], self.values[order])
 
 
-def start(embedding: Tensor, histories: Sequences, generator: torch.Generator) -> None:
+def start(embedding: Tensor, transitions: Transitions, generator: torch.Generator) -> None:
     """Overwrite `embedding`, (num_books + 1, width) float32 on the CPU, so that books read near each other are similar.
 
     The result has the scale STD. A book without a pair keeps its row; so does padding, and so do columns beyond the
     number of books.
     """
-    num_books, width = len(embedding) - 1, embedding.shape[1]
-    left, roots = factorise(positive_information(count_pairs(histories, num_books)), width, generator)
+    width = embedding.shape[1]
+    left, roots = factorise(positive_information(pairs(transitions)), width, generator)
     # PyTorch takes a root from a library of MKL, whose last bit depends on the processor; numpy rounds correctly.
     factors = left * torch.from_numpy(np.sqrt(roots.numpy()))  # (num_books + 1, min(width, num_books))
     mean_square = math.fsum(factors.double().square().flatten().tolist()) / factors[1:].numel()
@@ -67,36 +65,12 @@ def start(embedding: Tensor, histories: Sequences, generator: torch.Generator) -
         embedding[:, : factors.shape[1]] = torch.where(has_pair, scaled, embedding[:, : factors.shape[1]])
 
 
-def count_pairs(histories: Sequences, num_books: int) -> Sparse:
-    """Return how near each other two books are read: the sum of UNIT / distance over all histories, int64."""
-    stride = num_books + 1
-    ends = np.repeat(histories.offsets[1:], histories.lengths)  # of the history that each item is in
-    items, size = histories.items.astype(np.int64), PAIRS_AT_ONCE // (2 * MAX_DISTANCE)
-    keys, weights = np.empty(0, np.int64), np.empty(0, np.int64)
-    for start in range(0, len(items), size):
-        firsts = np.arange(start, min(start + size, len(items)))
-        found = np.concatenate(
-            [_pairs_at(distance, firsts, items, ends, stride) for distance in range(1, MAX_DISTANCE + 1)]
-        )
-        found.sort()  # the distance is in the last bits, so that no second array is sorted along
-        keys, weights = _merged(np.concatenate([keys, found // 16]), np.concatenate([weights, UNIT // (found % 16)]))
-    starts = np.searchsorted(keys, np.arange(stride + 1) * stride)
-    return Sparse(*map(torch.from_numpy, (starts, keys % stride, weights)))
-
-
-def _pairs_at(distance: int, firsts: np.ndarray, items: np.ndarray, ends: np.ndarray, stride: int) -> np.ndarray:
-    """Return 16 * (book * stride + other book) + distance of each pair, in both directions."""
-    firsts = firsts[firsts + distance < ends[firsts]]
-    a, b = items[firsts], items[firsts + distance]
-    return np.concatenate([a * stride + b, b * stride + a]) * 16 + distance
-
-
-def _merged(keys: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the distinct keys, ascending, and the sum of the weights of each."""
-    order = np.argsort(keys, kind="stable")  # fast on what is sorted in one or two runs
-    keys, weights = keys[order], weights[order]
-    firsts = np.flatnonzero(np.diff(keys, prepend=-1))
-    return keys[firsts], np.add.reduceat(weights, firsts) if len(firsts) else weights
+def pairs(transitions: Transitions) -> Sparse:
+    """Return how near each other two books are read: their transitions in both directions, int64."""
+    shape = (transitions.num_books + 1,) * 2
+    forward = scipy.sparse.csr_array((transitions.weights, transitions.books, transitions.starts), shape)
+    both = forward + forward.T.tocsr()
+    return Sparse(*(torch.from_numpy(each).long() for each in (both.indptr, both.indices, both.data)))
 
 
 def positive_information(counts: Sparse) -> Sparse:

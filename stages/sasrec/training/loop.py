@@ -14,7 +14,6 @@ from tqdm import tqdm
 from sasrec.core import visible
 from sasrec.core.errors import UserError
 from sasrec.evaluation import hybrid, model_scorer, ranking
-from sasrec.evaluation.transitions import Transitions
 from sasrec.runtime.world import ALONE, World
 from sasrec.split.datasets import HeldOut, TrainingSet
 from sasrec.training import checkpoint, cuda_graph, live, sampling
@@ -196,8 +195,7 @@ def choose_hybrid(state: TrainingState, train: TrainingSet, validation: HeldOut,
     def value(ranks: ranking.Ranks) -> float:
         return math.prod(values[SELECTION_METRIC] for values in ranking.summary(ranks, VALIDATION_K).values())
 
-    transitions = Transitions(train.histories, train.num_books)
-    weight, ranks = hybrid.choose_weight(model_scorer.by_model(state.model, world), transitions, rank, value)
+    weight, ranks = hybrid.choose_weight(model_scorer.by_model(state.model, world), train.transitions, rank, value)
     return Hybrid(weight, ranking.summary(ranks, VALIDATION_K))
 
 

@@ -38,7 +38,7 @@ def start(train: TrainingSet, params: TrainParams, sasrec_params: SasrecParams, 
     weights_generator = torch.Generator().manual_seed(params.seed)
     model = build_model(sasrec_params, train.num_books, weights_generator)
     if sasrec_params.init == "counts":
-        counts.start(model.item_embedding.weight.detach(), train.histories, weights_generator)
+        counts.start(model.item_embedding.weight.detach(), train.transitions, weights_generator)
     model = model.to(device)
     is_cuda = device.type == "cuda"
     optimizer = torch.optim.AdamW(
