@@ -213,3 +213,9 @@ def test_parquet_bytes_depend_on_the_rows_and_not_on_the_batches(
     assert pq.read_table(tmp_path / "a")["number"].to_pylist() == list(range(1234))
     assert pq.read_metadata(tmp_path / "a").num_row_groups == 13
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes() == (tmp_path / "c").read_bytes()
+
+
+def test_arrow_reads_a_table_here_without_a_file_of_python_s(tmp_path: Path) -> None:
+    files.write_json(tmp_path / "file", 1)
+    with parquet.opened_here_or_elsewhere(tmp_path / "file") as file:
+        assert isinstance(file, pa.NativeFile)

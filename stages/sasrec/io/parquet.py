@@ -1,6 +1,7 @@
 """Reads and writes Parquet tables, here or elsewhere: reads are checked, and the same rows give the same bytes."""
 
 import io
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,9 +19,13 @@ ROWS_PER_GROUP = 1 << 17
 
 @contextmanager
 def opened_here_or_elsewhere(path: Path) -> Iterator[io.RawIOBase | IO[bytes]]:
-    """Yield the file at `path`, or the file elsewhere to which a pointer at `path` leads."""
+    """Yield the file at `path`, or the file elsewhere to which a pointer at `path` leads.
+
+    A file here is Arrow's own: of a file of Python's, Arrow's threads may drop the last reference while Python exits,
+    which aborts the process (apache/arrow#34314).
+    """
     pointer = storage.pointer(path)
-    with path.open("rb") if pointer is None else storage.open_pointer(pointer) as file:
+    with pa.OSFile(os.fspath(path)) if pointer is None else storage.open_pointer(pointer) as file:
         yield file
 
 
