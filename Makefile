@@ -149,7 +149,8 @@ WRITTEN := data/params_checked.txt data/interim/reviews.parquet data/interim/rej
   $(addprefix data/processed/,users.parquet books.parquet interactions.parquet) \
   $(addprefix data/split/,train.safetensors validation.safetensors evaluation.safetensors) \
   data/evaluation/ranks.parquet \
-  $(addprefix models/,sasrec.safetensors sasrec.json sasrec.onnx)
+  $(addprefix models/,sasrec.safetensors sasrec.json sasrec.onnx) \
+  $(addprefix models/sasrec/,model.json weights.safetensors books.parquet transitions.parquet README.md)
 
 clean:  ## remove the environment and the stages' outputs; DVC's cache stays
 	test ! -e .venv/installed || rm -rf .venv

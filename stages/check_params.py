@@ -22,6 +22,7 @@ from sasrec.io import files, storage
 from sasrec.io.spark import SparkParams
 from sasrec.io.storage import StorageParams
 from sasrec.model.sasrec import SasrecParams
+from sasrec.reporting.card_params import CardParams
 from sasrec.split.params import EvaluationParams, SplitParams
 from sasrec.training.params import TrainParams
 
@@ -39,6 +40,7 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "evaluation": EvaluationParams,
     "sasrec": SasrecParams,
     "train": TrainParams,
+    "card": CardParams,
 }
 
 

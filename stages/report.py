@@ -25,7 +25,7 @@ from sasrec.io import files
 from sasrec.reporting import against, data_set, metrics_table, page, provenance, stage_records, verdict
 from sasrec.reporting.examples import examples
 from sasrec.runtime import device
-from sasrec.serving import titles, vocabulary
+from sasrec.serving import vocabulary
 from sasrec.serving.recommender import Recommender
 from sasrec.split import datasets
 from sasrec.split.params import EvaluationParams
@@ -39,20 +39,19 @@ EVALUATION = Path("data/split/evaluation.safetensors")
 USERS = Path("data/processed/users.parquet")
 BOOKS = Path("data/processed/books.parquet")
 RANKS = Path("data/evaluation/ranks.parquet")
-MODELS = Path("models")
+MODEL = Path("models/sasrec")
 METRICS = {name: Path(f"metrics/{name}.json") for name in ("data", "train", "eval", "intervals")}
 CODE = ("stages", "dvc.yaml", "pyproject.toml", "constraints.txt")  # a result depends on these and the params
 
 
-def show_examples(train: datasets.TrainingSet, padding: bool, names_from: Path | None) -> list[dict[str, Any]]:
+def show_examples(train: datasets.TrainingSet, names_from: Path | None) -> list[dict[str, Any]]:
     """Return the examples of the page; a book that the file `names_from` does not name shows its id."""
     device.use("cpu", params.load(PARAMS, "train", TrainParams).num_threads)
     held_out = datasets.load_held_out(EVALUATION, train)
-    recommender = Recommender.load(MODELS, train=TRAIN, padding=padding)
-    ids = vocabulary.books(BOOKS).ids.to_pylist()
-    names = titles.read(names_from, ids) if names_from else {}
+    recommender = Recommender.load(MODEL, titles_from=names_from)
+    ids = recommender.model.books.ids.to_pylist()
     user_ids = vocabulary.users(USERS, train.num_users).ids_of(held_out.users).to_pylist()
-    return examples(recommender, held_out, user_ids, [names.get(id_, f"book {id_}") for id_ in ids])
+    return examples(recommender, held_out, user_ids, [recommender.titles.get(id_, f"book {id_}") for id_ in ids])
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -86,7 +85,7 @@ def main() -> None:
         "origin": provenance.origin(CODE, all_params),
         "data_set": data_set.describe(all_params, train.days, LOCK),
         "plots": page.plots(all_params),
-        "examples": show_examples(train, evaluation_params.padding, arguments.titles),
+        "examples": show_examples(train, arguments.titles),
         "records": stage_records.read(PIPELINE, LOCK),
     }
     html = page.render(content)

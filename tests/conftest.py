@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,9 @@ from sasrec.training.params import TrainParams
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
+
+    from sasrec.model.sasrec import Sasrec
+    from sasrec.serving.model_folder import Model
 
 for name in ("MAKEFLAGS", "MAKELEVEL"):  # of the make that runs the tests: another one would print its folder
     os.environ.pop(name, None)
@@ -87,6 +91,20 @@ def training_set(histories: Sequences, num_books: int, days: Sequence[int] | Non
     """What may be learnt from; the days are those of the books, all 0 if not given."""
     days_read = np.zeros(len(histories.items)) if days is None else np.array(days)
     return TrainingSet(histories, days_read.astype(np.int32), len(histories), num_books)
+
+
+def model_of(network: "Sasrec", **changes: object) -> "Model":
+    """A model of the network alone, whose books are 10, 20, ...: the higher, the more recent ratings, the fewer in all."""
+    import pyarrow as pa
+
+    from sasrec.serving.model_folder import Model
+    from sasrec.serving.vocabulary import Vocabulary
+    from sasrec.split import transitions
+
+    books = Vocabulary(pa.array([str(10 * book) for book in range(1, network.num_books + 1)]), 1)
+    ratings = np.arange(network.num_books + 1)
+    counted = transitions.count(sequences([1, 2, 3], [1, 3]), network.num_books)
+    return replace(Model(network, 0.0, True, books, ratings[::-1], ratings, counted), **changes)
 
 
 @functools.cache

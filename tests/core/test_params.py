@@ -171,6 +171,8 @@ REFUSED: dict[str, list[object]] = {
     "train.processes": [0, -1, 1.5, 1025, None],
     "train.reproducibility": ["exact", None],
     "train.precision": ["float16", None],
+    "card.data_name": ["", " ", "two\nlines", "x" * 201, 5],
+    "card.data_licence": ["", "two\nlines", "x" * 201, 5],
 }
 NUMBERS = {f"{section}.{key}" for section, keys in COMMITTED.items() for key in keys if type(keys[key]) in (int, float)}
 NUMBERS |= {"parse_gzip.num_processes", "train.clip_norm", "train.patience"}  # null, if not set

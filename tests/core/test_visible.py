@@ -21,6 +21,7 @@ from sasrec.evaluation.intervals import Estimate
 from sasrec.reporting import metrics_table
 from sasrec.runtime.world import ALONE
 from sasrec.serving import listing, lookup
+from sasrec.serving.recommender import Recommended
 from sasrec.serving.vocabulary import Vocabulary
 from sasrec.training import loop
 
@@ -56,7 +57,7 @@ def test_an_error_is_one_line_that_no_terminal_obeys(error: Exception) -> None:
 
 
 def test_a_title_cannot_forge_a_row_nor_reorder_one() -> None:
-    rows = [listing.Recommended(1, f"7{HOSTILE}", 0.5, HOSTILE), listing.Recommended(2, "8", 0.25, None)]
+    rows = [Recommended(1, f"7{HOSTILE}", 0.5, HOSTILE), Recommended(2, "8", 0.25, None)]
     header, first, second = listing.as_table(rows).split("\n")
     assert first == f"   1  7{SHOWN}     0.500  {SHOWN}"
     assert header.index("score") + len("score") == first.index("0.500") + len("0.500") == second.index("0.250") + 5
@@ -65,15 +66,15 @@ def test_a_title_cannot_forge_a_row_nor_reorder_one() -> None:
 
 def test_json_holds_the_exact_values_in_ascii() -> None:
     title = HOSTILE + "ü — 日本 👩\u200d💻"
-    text = listing.as_json([listing.Recommended(1, HOSTILE, 0.5, title)])
+    text = listing.as_json([Recommended(1, HOSTILE, 0.5, title, 7)])
     assert text.isascii()
     assert not any(is_unseen(letter) for line in text.split("\n") for letter in line)
-    assert json.loads(text) == [{"rank": 1, "book_id": HOSTILE, "score": 0.5, "title": title}]
+    assert json.loads(text) == [{"rank": 1, "book_id": HOSTILE, "score": 0.5, "title": title, "ratings": 7}]
 
 
 def test_what_is_left_out_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     books = Vocabulary(pa.array(["known"]), first=1)
-    assert lookup.book_indices(f"known,{HOSTILE}", books, tmp_path / "reviews.parquet") == [1]
+    lookup.report_unknown("--history", ["known", HOSTILE], books, tmp_path / "reviews.parquet")
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"--history: book {SHOWN} is left out: ")
 

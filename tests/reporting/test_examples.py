@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from conftest import model_of
 
 from sasrec.model.sasrec import SasrecParams, build_model
 from sasrec.reporting.examples import examples
@@ -25,7 +26,7 @@ def held_out(num_users: int, seed: int = 0) -> HeldOut:
 
 
 def recommender(seed: int = 0) -> Recommender:
-    return Recommender(build_model(PARAMS, NUM_BOOKS, torch.Generator().manual_seed(seed)))
+    return Recommender(model_of(build_model(PARAMS, NUM_BOOKS, torch.Generator().manual_seed(seed))))
 
 
 @pytest.mark.parametrize("seed", range(10))

@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+import sys
 from pathlib import Path
 from typing import get_args, get_type_hints
 
@@ -17,6 +19,7 @@ from sasrec.reporting import model_card
 from sasrec.split.params import SplitParams
 
 COUNTS = model_card.Counts(1_234, 567, 1_134, 98_765, 100)
+IDS = ["18245960", "16981"]
 
 
 def metrics(full_ndcg_of_popularity: float = 0.05) -> dict[str, dict[str, dict[str, Estimate]]]:
@@ -40,7 +43,7 @@ def params(tmp_path: Path) -> Path:
 
 def text(params: Path, **changes: dict[str, object]) -> str:
     set_params(params.parent, **changes)
-    return model_card.text(model_card.read_params(params), COUNTS, metrics())
+    return model_card.text(model_card.read_params(params), COUNTS, metrics(), IDS)
 
 
 def front_matter(content: str) -> dict[str, object]:
@@ -71,8 +74,8 @@ def test_the_model_stands_beside_its_baselines_with_intervals(params: Path) -> N
 
 def test_a_baseline_that_did_better_is_named(params: Path) -> None:
     said = model_card.read_params(params)
-    assert "By NDCG@10, no baseline did better than the model." in model_card.text(said, COUNTS, metrics())
-    beaten = model_card.text(said, COUNTS, metrics(full_ndcg_of_popularity=0.3))
+    assert "By NDCG@10, no baseline did better than the model." in model_card.text(said, COUNTS, metrics(), IDS)
+    beaten = model_card.text(said, COUNTS, metrics(full_ndcg_of_popularity=0.3), IDS)
     assert "By full NDCG@10, popularity did better than the model." in beaten
     assert "By sampled" not in beaten
 
@@ -82,7 +85,7 @@ def test_a_baseline_that_did_better_is_named(params: Path) -> None:
     [
         ("demo", "mit", "**The figures say nothing about real readers**"),
         ("goodreads", "other", "for academic use only and must not be redistributed"),
-        ("file", "unknown", "does not know the licence of your own file"),
+        ("file", "unknown", "The params do not name the licence of the data"),
     ],
 )
 def test_the_licence_is_that_of_the_source(params: Path, source: str, licence: str, words: str) -> None:
@@ -149,9 +152,33 @@ def test_the_committed_card_is_of_the_committed_run() -> None:
     assert f"{data['users']:,} readers with at least 10 reviews, {data['books']:,} books" in content
 
 
-def test_a_tagged_model_can_be_fetched_as_an_artifact(project: Path) -> None:
-    run = runner(project)
+def test_the_name_and_licence_of_one_s_own_data_come_from_params(params: Path) -> None:
+    content = text(params, card={"data_name": "Loans of our library", "data_licence": "CC BY-SA 4.0"})
+    found = front_matter(content)
+    assert (found["license"], found["license_name"]) == ("other", "CC BY-SA 4.0")
+    assert found["model-index"][0]["results"][0]["dataset"]["name"] == "Loans of our library"
+    assert "**Licence of the data.** CC BY-SA 4.0. What it forbids" in content
+
+
+def test_the_usage_runs_beside_the_folder_and_prints_five_of_its_books(finished: Path) -> None:
+    card = (finished / "models/sasrec/README.md").read_text()
+    usage = card.split("```python\n")[1].split("```")[0]
+    run = runner(finished / "models")
+    printed = run("env", f"PYTHONPATH={ROOT / 'stages'}", sys.executable, "-c", usage).stdout
+    assert [line.split()[0] for line in printed.splitlines()] == ["1", "2", "3", "4", "5"]
+    assert card == (finished / "models/README.md").read_text()
+
+
+def test_a_tagged_model_of_a_remote_recommends_in_an_empty_folder(project: Path, tmp_path: Path) -> None:
+    run, elsewhere = runner(project), tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    run("dvc", "remote", "add", "-d", "store", str(tmp_path / "store"))
+    run("dvc", "push", "-q")
+    run("git", "commit", "-qam", "Add a remote")
     run("git", "tag", "-a", "sasrec@v1.0.0", "-m", "The first")
-    run("dvc", "artifacts", "get", ".", "sasrec", "--rev", "v1.0.0", "-o", "fetched.safetensors")
-    fetched = (project / "fetched.safetensors").read_bytes()
-    assert fetched == (project / "models/sasrec.safetensors").read_bytes()
+    expected = run("python", "stages/recommend.py", "--history", "nothing,known").stdout
+    shutil.rmtree(project / ".dvc/cache")
+    get = runner(elsewhere)
+    get("dvc", "artifacts", "get", str(project), "sasrec", "--rev", "v1.0.0")
+    printed = get("python", str(ROOT / "stages/recommend.py"), "--model", "sasrec", "--history", "nothing,known").stdout
+    assert printed == expected

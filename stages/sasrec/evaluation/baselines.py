@@ -15,14 +15,12 @@ RECENT_FRACTION = 0.1  # the latest fraction of the training ratings
 
 def popularity(train: TrainingSet) -> Scorer:
     """Return the scorer that counts how often training users read each book."""
-    return _same_for_all(_counts(train))
+    return _same_for_all(counts(train))
 
 
 def recent_popularity(train: TrainingSet) -> Scorer:
     """Return the scorer that counts each book in the latest tenth of the training ratings, rounded to whole days."""
-    first_day = np.quantile(train.days, 1 - RECENT_FRACTION, method="higher")
-    recent = train.histories.items[train.days >= first_day]
-    return _same_for_all(np.bincount(recent, minlength=train.num_books + 1))
+    return _same_for_all(recent_counts(train))
 
 
 def item_transitions(train: TrainingSet) -> Scorer:
@@ -30,9 +28,8 @@ def item_transitions(train: TrainingSet) -> Scorer:
 
     Popularity breaks ties.
     """
-    transitions = train.transitions
-    counts = _counts(train)
-    tie_breaker = 1e-9 * counts / counts.max()  # smaller than any difference between transition scores
+    transitions, ratings = train.transitions, counts(train)
+    tie_breaker = 1e-9 * ratings / ratings.max()  # smaller than any difference between transition scores
 
     def score(histories: Sequences) -> Scores:
         def score_users(users: np.ndarray) -> Tensor:
@@ -52,12 +49,18 @@ BASELINES: Mapping[str, Callable[[TrainingSet], Scorer]] = {
 """The baselines by name; each makes a scorer from the training set."""
 
 
-def _counts(train: TrainingSet) -> np.ndarray:
+def counts(train: TrainingSet) -> np.ndarray:
     """Return the number of training ratings of each book, (num_books + 1,) int64."""
     return np.bincount(train.histories.items, minlength=train.num_books + 1)
 
 
-def _same_for_all(counts: np.ndarray) -> Scorer:
-    """Return a scorer that gives every user the scores `counts` (num_books + 1,)."""
-    scores = torch.from_numpy(counts.astype(np.float32))  # exact below 2 ** 24 ratings of a book
+def recent_counts(train: TrainingSet) -> np.ndarray:
+    """Return the number of each book's ratings in the latest RECENT_FRACTION of all, (num_books + 1,) int64."""
+    first_day = np.quantile(train.days, 1 - RECENT_FRACTION, method="higher")
+    return np.bincount(train.histories.items[train.days >= first_day], minlength=train.num_books + 1)
+
+
+def _same_for_all(scored: np.ndarray) -> Scorer:
+    """Return a scorer that gives every user the scores `scored` (num_books + 1,)."""
+    scores = torch.from_numpy(scored.astype(np.float32))  # exact below 2 ** 24 ratings of a book
     return lambda _histories: lambda users: scores.expand(len(users), -1)

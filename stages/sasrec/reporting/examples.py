@@ -23,7 +23,7 @@ def examples(
     ranks = ranking.rank(held_out, recommender.scorer).full
     users = np.linspace(0, len(held_out.users) - 1, min(NUM_USERS, len(held_out.users))).astype(int)
     histories = [held_out.histories[user].tolist() for user in users]
-    best = recommender.recommend(histories, min(NUM_SHOWN, len(titles))).books
+    best = recommender.recommend_indices(histories, min(NUM_SHOWN, len(titles))).books
     return [
         {
             "id": user_ids[user],

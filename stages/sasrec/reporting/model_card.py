@@ -1,6 +1,6 @@
 """Writes the model card: Markdown with the YAML front matter that model hubs read."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -13,6 +13,7 @@ from sasrec.core.errors import UserError
 from sasrec.evaluation.metrics import definitions
 from sasrec.model.sasrec import SasrecParams
 from sasrec.reporting import metrics_table
+from sasrec.reporting.card_params import CardParams
 from sasrec.reporting.metrics_table import Estimates
 from sasrec.split.datasets import TrainingSet
 from sasrec.split.params import EvaluationParams, SplitParams
@@ -55,6 +56,7 @@ class Params(msgspec.Struct, frozen=True):
     evaluation: EvaluationParams
     sasrec: SasrecParams
     train: TrainParams
+    card: CardParams
 
 
 class Counts(NamedTuple):
@@ -94,7 +96,8 @@ SOURCES = {
     "file": Source(
         "your own file",
         "Your own file (`fetch.file`).",
-        "The pipeline does not know the licence of your own file. What it forbids, it forbids to the model, too.",
+        "The params do not name the licence of the data (`card.data_licence`). What it forbids, it forbids to\n"
+        "the model, too.",
         {"license": "unknown"},
     ),
 }
@@ -113,28 +116,42 @@ def read_params(path: Path) -> Params:
         raise UserError(f"{path}: {error}") from None
 
 
+def source_of(params: Params) -> Source:
+    """Return the card's texts about the data, with the name and licence of section `card` where they are given."""
+    source, name, licence = SOURCES[params.fetch.source], params.card.data_name, params.card.data_licence
+    if name:
+        source = source._replace(name=name, description=f"{name}.")
+    if licence:
+        front_matter = {"license": "other", "license_name": licence}
+        text = f"{licence}. What it forbids, it forbids to the model, too."
+        source = source._replace(licence=text, front_matter=front_matter)
+    return source
+
+
 def count(train: TrainingSet, evaluation_users: int) -> Counts:
     """Return the counts of users, books and ratings in the training set, and the number of `evaluation_users`."""
     trained = train.histories
     return Counts(train.num_users, train.num_books, len(trained), len(trained.items), evaluation_users)
 
 
-def text(params: Params, counts: Counts, estimates: Estimates) -> str:
-    """Return the card, as Markdown; it depends on these arguments alone.
+def text(params: Params, counts: Counts, estimates: Estimates, example: Sequence[str]) -> str:
+    """Return the card, as Markdown; it depends on these arguments alone. `example` are ids of two books.
 
     RepoCard, the base class of ModelCard, keeps the order of the front matter.
     """
-    source, k = SOURCES[params.fetch.source], params.evaluation.cutoffs[0]
+    source, k = source_of(params), params.evaluation.cutoffs[0]
     card = RepoCard.from_template(
         CardData(**_front_matter(params, estimates)),
         template_path=str(TEMPLATE),
         source=source,
+        example=example,
         params=params,
         counts={name: f"{number:,}" for name, number in counts._asdict().items()},
         protocol=PROTOCOLS[params.split.protocol],
         definitions=definitions(k),
         table=metrics_table.as_markdown(estimates, LABELS),
         comparison=_comparison(estimates, f"NDCG@{k}"),
+        steps=f"{params.train.num_epochs * (counts.users // params.train.batch_size):,}",
         params_yaml=yaml.safe_dump(msgspec.to_builtins(params), sort_keys=False, allow_unicode=True),
     )
     return str(card) + "\n"
@@ -142,7 +159,7 @@ def text(params: Params, counts: Counts, estimates: Estimates) -> str:
 
 def _front_matter(params: Params, estimates: Estimates) -> dict[str, Any]:
     """Return the front matter (https://github.com/huggingface/hub-docs/blob/main/modelcard.md)."""
-    source = SOURCES[params.fetch.source]
+    source = source_of(params)
     lists = {"sampled": f"{params.evaluation.num_item_sample + 1} books", "full": "all books"}
     measured = [
         {"type": name.lower(), "name": f"{name}, {ranked}", "value": estimates["sasrec"][key][name].mean}
@@ -157,6 +174,7 @@ def _front_matter(params: Params, estimates: Estimates) -> dict[str, Any]:
     return {
         **source.front_matter,
         "library_name": "pytorch",
+        "pipeline_tag": "other",  # the hubs have no name for recommending
         "tags": ["recommender-system", "sequential-recommendation", "sasrec", "books"],
         "model-index": [{"name": "sasrec", "results": [result]}],
     }

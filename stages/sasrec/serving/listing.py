@@ -8,30 +8,11 @@ import numpy as np
 import pyarrow as pa
 
 from sasrec.core import visible
-from sasrec.serving.recommender import Recommendations
+from sasrec.serving.recommender import Recommendations, Recommended
 from sasrec.serving.vocabulary import Vocabulary
 from sasrec.split.sequences import Sequences
 
 OUTPUT = pa.schema([("user_id", pa.string()), ("rank", pa.int32()), ("book_id", pa.string()), ("score", pa.float32())])
-
-
-class Recommended(msgspec.Struct, frozen=True):
-    """A recommended book, as it is printed."""
-
-    rank: int  # from 1
-    book_id: str
-    score: float  # the model's logit
-    title: str | None
-
-
-def as_rows(found: Recommendations, books: Vocabulary, titles: dict[str, str]) -> list[Recommended]:
-    """Return the first user's recommendations, best first; `titles` maps book ids to titles."""
-    number = np.count_nonzero(found.books[0])
-    ids = books.ids_of(found.books[0, :number]).to_pylist()
-    scored = zip(ids, found.scores[0, :number].tolist(), strict=True)
-    return [
-        Recommended(rank, each, round(score, 6), titles.get(each)) for rank, (each, score) in enumerate(scored, start=1)
-    ]
 
 
 def as_json(rows: Sequence[Recommended]) -> str:

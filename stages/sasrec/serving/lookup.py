@@ -1,6 +1,7 @@
 """Finds users and books by id, and explains unknown ids."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -20,23 +21,12 @@ def user_index(user_id: str, users: Vocabulary, reviews: Path) -> int:
     return user
 
 
-def book_indices(listed: str, books: Vocabulary, reviews: Path) -> list[int]:
-    """Return the indices of the known books in `listed`, ids with commas; report the unknown ones on standard error.
-
-    Raises:
-        UserError: no book is known.
-
-    """
-    book_ids = listed.split(",")
-    indices = books.indices_of(book_ids)
-    unknown = [book_id for book_id, index in zip(book_ids, indices, strict=True) if index is None]
-    for book_id in unknown:
-        note = f"--history: book {book_id} is left out: {why_unknown('book_id', book_id, reviews)}"
-        print(visible.text(note), file=sys.stderr)
-    known = [index for index in indices if index is not None]
-    if not known:
-        raise UserError("--history: none of its books is known; give ids of books.parquet")
-    return known
+def report_unknown(option: str, book_ids: Sequence[str], books: Vocabulary, reviews: Path) -> None:
+    """Name on standard error each of the books that `option` lists and the model does not know, with the reason."""
+    for book_id, index in zip(book_ids, books.indices_of(book_ids), strict=True):
+        if index is None:
+            note = f"{option}: book {book_id} is left out: {why_unknown('book_id', book_id, reviews)}"
+            print(visible.text(note), file=sys.stderr)
 
 
 def why_unknown(column: str, value: str, reviews: Path) -> str:

@@ -1,0 +1,1 @@
+"""The console command `sasrec`; each subcommand is a module with a `main`."""
