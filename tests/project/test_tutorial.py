@@ -1,14 +1,15 @@
-"""The tutorial's commands, run one after the other in a fresh clone, print what it shows."""
+"""The commands of the tutorial and of serving.md, run one after the other in a fresh clone, print what is shown there."""
 
 import platform
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from conftest import ROOT, copy_project, runner
 
-TUTORIAL = (ROOT / "docs/tutorial.md").read_text()
+PAGES = "".join((ROOT / "docs" / name).read_text() for name in ("tutorial.md", "serving.md"))
 MAKE = "make --no-print-directory --old-file=.venv/installed "  # this environment is the clone's
 ANYTHING = "…"  # a line of its own that stands for any number of lines
 
@@ -50,10 +51,13 @@ def test_a_command_ends_where_its_output_begins() -> None:
 
 @pytest.mark.long
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="the figures shown are those of x86-64 processors")
-def test_every_command_prints_what_the_tutorial_shows(tmp_path: Path) -> None:
+def test_every_command_prints_what_the_pages_show(tmp_path: Path) -> None:
     run = runner(copy_project(tmp_path))
-    for command, shown in commands(TUTORIAL):
+    for command, shown in commands(PAGES):
         command = command.replace("make ", MAKE)
-        printed = [line.rstrip() for line in run("bash", "-c", command).stdout.splitlines()]
+        done = run("bash", "-c", command, fails=shown[:1] != [] and shown[0].startswith("error: "))
+        printed = [line.rstrip() for line in (done.stderr if done.returncode else done.stdout).splitlines()]
         difference = first_difference(shown, printed)
         assert difference is None, "\n".join([command, f"differs in: {difference}", "it printed:", *printed])
+    for block in re.findall(r"^```python\n(.*?)^```", PAGES, re.MULTILINE | re.DOTALL):
+        run("env", "PYTHONPATH=stages", sys.executable, "-c", block)
