@@ -21,12 +21,20 @@ import stopping
 from conftest import ROOT, runner
 from ruamel.yaml import YAML
 
+from sasrec.serving import model_folder
+
 FAULTS = int(os.environ.get("FAULTS", "1"))
 QUICK = ["parse_gzip", "filter_reindex", "split"]  # which the tests kill, and end by SIGTERM; they only kill the others
 STAGE_SECONDS = 2.5  # about what the longest one takes
 REPRO_SECONDS = 12
 EARLIER = b"what an earlier run wrote"
 STAGES = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
+FOLDERS = {
+    "models/sasrec": [
+        *(model_folder.WEIGHTS, model_folder.BOOKS, model_folder.TRANSITIONS, model_folder.CARD),
+        model_folder.DESCRIPTION,
+    ]
+}
 PYTHON = Path(sys.executable)
 
 
@@ -34,7 +42,8 @@ def outputs_of(*stages: str) -> list[str]:
     """The declared outputs, but for what grows while it is watched; one with options is a mapping from its path."""
     declared = [output for stage in stages for output in STAGES[stage]["outs"] + STAGES[stage].get("metrics", [])]
     paths = [path for output in declared for path in ([output] if isinstance(output, str) else output)]
-    return [path for path in paths if not path.startswith("dvclive/")]
+    files = [f"{path}/{name}" if name else path for path in paths for name in FOLDERS.get(path, [""])]
+    return [path for path in files if not path.startswith("dvclive/")]
 
 
 @dataclass

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import get_args, get_type_hints
 
 import msgspec
+import pyarrow.parquet as pq
 import pytest
 from conftest import ROOT, runner, set_params
 from ruamel.yaml import YAML
@@ -176,9 +177,10 @@ def test_a_tagged_model_of_a_remote_recommends_in_an_empty_folder(project: Path,
     run("dvc", "push", "-q")
     run("git", "commit", "-qam", "Add a remote")
     run("git", "tag", "-a", "sasrec@v1.0.0", "-m", "The first")
-    expected = run("python", "stages/recommend.py", "--history", "nothing,known").stdout
+    history = pq.read_table(project / "models/sasrec/books.parquet")["book_id"][0].as_py()
+    expected = run("python", "stages/recommend.py", "--history", history).stdout
     shutil.rmtree(project / ".dvc/cache")
     get = runner(elsewhere)
     get("dvc", "artifacts", "get", str(project), "sasrec", "--rev", "v1.0.0")
-    printed = get("python", str(ROOT / "stages/recommend.py"), "--model", "sasrec", "--history", "nothing,known").stdout
+    printed = get("python", str(ROOT / "stages/recommend.py"), "--model", "sasrec", "--history", history).stdout
     assert printed == expected
