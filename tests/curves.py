@@ -33,9 +33,9 @@ CURVES = OBJECTIVES | {"one_row": {"loss": "softmax", "batch_size": 1}}
 NUM_STEPS = 15
 
 
-def params_of(objective: str) -> TrainParams:
-    """The params of an objective, of 16 users a step where it does not say otherwise."""
-    return train_params(**{"batch_size": 16, "lr": 0.01, **CURVES[objective]})
+def params_of(objective: str, batch_size: int = 16) -> TrainParams:
+    """The params of an objective, of `batch_size` users a step where it does not say otherwise."""
+    return train_params(**{"batch_size": batch_size, "lr": 0.01, **CURVES[objective]})
 
 
 def curve(objective: str, world: World = ALONE) -> list[float]:

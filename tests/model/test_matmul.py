@@ -15,7 +15,16 @@ from sasrec.model import matmul
 from sasrec.runtime import reproducibility
 
 TERMS_OF_A_CHAIN = 1024
-SHAPES = [(2, 1, 1), (1, 50, 50), (3, 7, 1), (133, 50, 150), (64, 512, 50), (50, 1024, 50), (50, 2300, 150)]
+SHAPES = [
+    (2, 1, 1),
+    (1, 50, 50),
+    (3, 7, 1),
+    (133, 50, 150),
+    (64, 512, 50),
+    (50, 1024, 50),
+    (50, 2300, 150),
+    (3050, 36, 2),
+]
 MULTIPLY_ALL = """
 import sys, torch
 from safetensors.torch import load_file, save_file
@@ -27,6 +36,7 @@ for num_threads in (1, 2, 3):
     for name in {name.split(".")[0] for name in read}:
         product = matmul.linear(read[f"{name}.x"], read[f"{name}.weight"])
         products[f"{name}.{num_threads}"] = product.contiguous()
+        products[f"{name}.{num_threads}.sums"] = matmul.column_sums(read[f"{name}.x"])
 save_file(products, sys.argv[2])
 """
 
@@ -54,11 +64,14 @@ def test_each_element_is_a_chain_of_fused_multiply_adds_with_any_number_of_threa
     command = [sys.executable, "-c", MULTIPLY_ALL, tmp_path / "drawn", tmp_path / "products"]
     subprocess.run(command, env=environment, check=True)
     products = load_file(tmp_path / "products")
-    assert len(products) == 3 * len(SHAPES)
+    assert len(products) == 2 * 3 * len(SHAPES)
     for number in range(len(SHAPES)):
-        expected = chained(drawn[f"{number}.x"], drawn[f"{number}.weight"])
+        x = drawn[f"{number}.x"]
+        expected = chained(x, drawn[f"{number}.weight"])
+        sums = chained(np.ones((1, len(x)), np.float32), x.T)[0]
         for num_threads in (1, 2, 3):
             np.testing.assert_array_equal(products[f"{number}.{num_threads}"], expected)
+            np.testing.assert_array_equal(products[f"{number}.{num_threads}.sums"], sums)
 
 
 @pytest.fixture
@@ -101,13 +114,18 @@ def test_products_of_batches_and_their_gradients_are_those_of_pytorch(
     torch.testing.assert_close(found, expected)
 
 
-def test_products_of_batches_do_not_depend_on_the_number_of_threads(portable: None) -> None:
-    a, b = draw(95, 50, 50), draw(95, 50, 50)
+@pytest.mark.parametrize(
+    ("batch", "rows", "terms", "columns"),
+    [(95, 50, 50, 50), (2, 50, 64, 50), (130, 100, 96, 100), (126, 100, 100, 96), (12, 100, 64, 1600)],
+)
+def test_products_of_batches_do_not_depend_on_the_number_of_threads(
+    portable: None, batch: int, rows: int, terms: int, columns: int
+) -> None:
+    a, b = draw(batch, rows, terms).detach(), draw(batch, columns, terms).detach()
     num_threads = torch.get_num_threads()
     found = []
-    for count in (1, 2, 3):
+    for count in (1, 2, 3, 4, 8):
         torch.set_num_threads(count)
         found.append(matmul.batched(a, b))
     torch.set_num_threads(num_threads)
-    assert found[0].equal(found[1])
-    assert found[0].equal(found[2])
+    assert all(each.equal(found[0]) for each in found)

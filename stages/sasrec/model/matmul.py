@@ -5,6 +5,7 @@ order on Intel than on AMD; its common mode (MKL_CBWR=COMPATIBLE) is two to four
 and convolutions sum in an order that depends on shapes alone, so portable mode uses them.
 """
 
+import math
 from typing import Protocol
 
 import torch
@@ -15,6 +16,10 @@ from torch.nn import functional as F
 from sasrec.runtime import reproducibility
 
 PORTABLE = reproducibility.is_portable()  # fixed at import, like the variables that torch reads
+# From oneDNN's choice of a convolution's kernel and threads (gemm_convolution_utils.cpp):
+FEWEST_GROUPS = 8  # with fewer, another kernel may multiply
+MOST_COLUMNS = 511  # from 512 for each thread on, the threads divide a group
+LEAST_DIVIDED_WORK = 2**16  # for each thread: with less, the threads do not divide a group
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -23,7 +28,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     In portable mode each element is one chain of fused multiply-adds in the order of the terms, or the sum of several
     chains for more than 1,024 terms. So neither the other rows nor the number of threads matter.
     """
-    if not _uses_onednn(x):
+    if not is_portable(x):
         return F.linear(x, weight, bias)
     rows = _Linear.apply(x.reshape(-1, x.shape[-1]), weight, bias)  # (rows, outputs)
     return rows.view(*x.shape[:-1], len(weight))  # (..., outputs)
@@ -31,17 +36,26 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 def batched(a: Tensor, b: Tensor) -> Tensor:
     """Return a @ b.T of each pair, (batch, rows, columns), for a (batch, rows, terms) and b (batch, columns, terms)."""
-    return _Batched.apply(a, b) if _uses_onednn(a) else a @ b.transpose(1, 2)
+    return _Batched.apply(a, b) if is_portable(a) else a @ b.transpose(1, 2)
 
 
 def add_batched(x: Tensor, a: Tensor, b: Tensor, scale: float) -> Tensor:
     """Return x + scale * batched(a, b), (batch, rows, columns), for x of that shape."""
-    if not _uses_onednn(a):
+    if not is_portable(a):
         return torch.baddbmm(x, a, b.transpose(1, 2), alpha=scale)
     return torch.add(x, _Batched.apply(a, b), alpha=scale)
 
 
-def _uses_onednn(x: Tensor) -> bool:
+def column_sums(x: Tensor) -> Tensor:
+    """Return the sum of each column of x, (columns,), for x (..., columns), as a product with ones.
+
+    PyTorch's own sum gives each thread some columns, and adds up the last ones otherwise if they are alone.
+    """
+    rows = x.flatten(0, -2)
+    return _product(rows.new_ones(1, len(rows)), rows.T)[0]
+
+
+def is_portable(x: Tensor) -> bool:
     """Return whether oneDNN multiplies x: not in fast mode, on a GPU, under autocast, or while exporting a graph."""
     if not PORTABLE or x.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
         return False
@@ -77,7 +91,7 @@ class _Linear(torch.autograd.Function):
             _product(gradient, weight.T) if needs_x else None,
             # x first: oneDNN copies the first factor, and x is rarely the wider one.
             _product(x.T, gradient.T).T if needs_weight else None,
-            gradient.sum(0) if needs_bias else None,
+            column_sums(gradient) if needs_bias else None,
         )
 
 
@@ -116,9 +130,14 @@ def _products(a: Tensor, b: Tensor) -> Tensor:
     """Return a @ b, (batch, rows, columns), for a (batch, rows, terms) and b (batch, terms, columns)."""
     if not (a.numel() and b.numel()):
         return a @ b
-    # PyTorch does not expose oneDNN's batched products, so use a convolution with `batch` groups and 1 x 1 x 1 kernels.
-    # In three dimensions threads never split a group, so their number does not change the bits.
     (batch, rows, terms), columns = a.shape, b.shape[2]
+    if columns > MOST_COLUMNS:
+        return torch.cat([_products(a, part) for part in b.split(MOST_COLUMNS, 2)], 2)
+    groups = _num_groups(batch, rows * terms * columns)
+    if groups > batch:
+        zeros_after = (0, 0, 0, 0, 0, groups - batch)
+        return _products(F.pad(a, zeros_after), F.pad(b, zeros_after))[:batch]
+    # PyTorch does not expose oneDNN's batched products, so use a convolution with `batch` groups and 1 x 1 x 1 kernels.
     image = b.reshape(1, batch * terms, 1, 1, columns)
     kernels = a.reshape(batch * rows, terms, 1, 1, 1)
     no_padding, no_stride = [0, 0, 0], [1, 1, 1]
@@ -126,3 +145,14 @@ def _products(a: Tensor, b: Tensor) -> Tensor:
         image, kernels, None, no_padding, no_stride, no_stride, batch, "none", [], ""
     )
     return product.view(batch, rows, columns)
+
+
+def _num_groups(batch: int, work: int) -> int:
+    """Return the number of groups, at least `batch`, with which oneDNN gives each one to a single thread.
+
+    Otherwise its threads divide each group, and with it the sums.
+    """
+    needed, num_threads = max(batch, FEWEST_GROUPS), torch.get_num_threads()
+    if work < num_threads * LEAST_DIVIDED_WORK:
+        return needed
+    return math.ceil(needed / num_threads) * num_threads

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from sasrec.core.params import Count, about
 from sasrec.io import digests, files
-from sasrec.model import matmul
+from sasrec.model import fixed_order, matmul
 from sasrec.model.dropout import RandomBytes, add_dropped, dropout
 
 LAYER_NORM_EPS = 1e-6
@@ -57,6 +57,14 @@ class Linear(nn.Linear):
         return matmul.linear(x, self.weight, self.bias)
 
 
+class LayerNorm(nn.LayerNorm):
+    """A LayerNorm whose gradient, in portable mode, does not depend on the number of threads."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return x normalised over its last dimension."""
+        return fixed_order.layer_norm(x, self.weight, self.bias, self.eps)
+
+
 class SelfAttention(nn.Module):
     """Multi-head scaled dot-product attention without bias (equation 2 of the paper)."""
 
@@ -81,7 +89,7 @@ class SelfAttention(nn.Module):
         query = query[:, length - num_queries :]  # (rows * num_heads, num_queries, head_width)
         mask = mask.repeat_interleave(self.num_heads, 0) if self.num_heads > 1 else mask  # one for each head
         scores = matmul.add_batched(mask, query, key, scale=head_width**-0.5)  # (rows * num_heads, num_queries, length)
-        weights = scores.softmax(-1).view(rows, self.num_heads, num_queries, length)
+        weights = fixed_order.softmax(scores).view(rows, self.num_heads, num_queries, length)
         weights = dropout(weights, self.dropout_rate, random_bytes).view(scores.shape)
         mixed = matmul.batched(weights, value.transpose(1, 2))  # (rows * num_heads, num_queries, head_width)
         mixed = mixed.view(rows, self.num_heads, num_queries, head_width).transpose(1, 2)  # heads after queries
@@ -110,9 +118,9 @@ class Block(nn.Module):
         self.norm_first = params.norm_first
         self.dropout_rate = params.dropout_rate
         self.attention = SelfAttention(params)
-        self.attention_norm = nn.LayerNorm(params.hidden_units, eps=LAYER_NORM_EPS)
+        self.attention_norm = LayerNorm(params.hidden_units, eps=LAYER_NORM_EPS)
         self.feed_forward = FeedForward(params)
-        self.feed_forward_norm = nn.LayerNorm(params.hidden_units, eps=LAYER_NORM_EPS)
+        self.feed_forward_norm = LayerNorm(params.hidden_units, eps=LAYER_NORM_EPS)
 
     def forward(self, x: Tensor, mask: Tensor, random_bytes: RandomBytes | None) -> Tensor:
         """Return the new features of the last positions, (rows, num_queries, hidden_units).
@@ -141,10 +149,10 @@ class Sasrec(nn.Module):
         embed = partial(nn.Embedding.from_pretrained, freeze=False)
         self.item_embedding = embed(torch.empty(num_books + 1, params.hidden_units), padding_idx=0)
         self.position_embedding = embed(torch.empty(params.max_len, params.hidden_units))
-        self.embedding_norm = nn.LayerNorm(params.hidden_units, eps=LAYER_NORM_EPS)
+        self.embedding_norm = LayerNorm(params.hidden_units, eps=LAYER_NORM_EPS)
         blocks = nn.ModuleList(Block(params) for _ in range(params.num_layers))
         self.blocks = cast("Sequence[Block]", blocks)  # ModuleList's type hides that it holds blocks
-        self.final_norm = nn.LayerNorm(params.hidden_units, eps=LAYER_NORM_EPS) if params.norm_first else nn.Identity()
+        self.final_norm = LayerNorm(params.hidden_units, eps=LAYER_NORM_EPS) if params.norm_first else nn.Identity()
 
     def forward(self, history: Tensor, positions: Tensor) -> Tensor:
         """Return features that predict the book after each history, (batch, hidden_units).

@@ -1,6 +1,7 @@
 """The losses that train.loss chooses from. A new loss is a function and a row of LOSSES.
 
-Each function returns the loss of every position, (positions,), not yet averaged.
+Each function returns the loss of every position, (positions,), not yet averaged. They use F.logsigmoid: the last bit of
+F.softplus depends on where PyTorch divides the elements among its threads.
 """
 
 from collections.abc import Callable, Mapping
@@ -50,7 +51,7 @@ def bce(logits: OwnLogits) -> Tensor:
 
     The loss is -log sigmoid(positive) - sum of log(1 - sigmoid(negative)) over the position's negatives.
     """
-    return F.softplus(-logits.positives) + F.softplus(logits.negatives).sum(-1)
+    return -F.logsigmoid(logits.positives) - F.logsigmoid(-logits.negatives).sum(-1)
 
 
 def gbce(logits: OwnLogits) -> Tensor:
@@ -61,7 +62,7 @@ def gbce(logits: OwnLogits) -> Tensor:
     """
     # This equals the paper's rate * (t * (1 - 1 / rate) + 1 / rate).
     beta = 1 - logits.calibration * (1 - logits.sampling_rate)
-    return beta * F.softplus(-logits.positives) + F.softplus(logits.negatives).sum(-1)
+    return -beta * F.logsigmoid(logits.positives) - F.logsigmoid(-logits.negatives).sum(-1)
 
 
 def sampled_softmax(shared: Shared) -> Tensor:
@@ -72,7 +73,7 @@ def sampled_softmax(shared: Shared) -> Tensor:
     """
     positives, *others = shared
     log_sum: Tensor = _LogSumExp.apply(*others)
-    return F.softplus(log_sum - positives)  # -log(e^p / (e^p + sum of e^n))
+    return -F.logsigmoid(positives - log_sum)  # -log(e^p / (e^p + sum of e^n))
 
 
 class _LogSumExp(torch.autograd.Function):

@@ -52,7 +52,9 @@ class TrainingLoss(nn.Module):
         shared = self.draw_shared(batch.positives, generator) if self.loss.negatives == "shared" else None
         mine = Batch(*(tensor[rows.start : rows.stop] for tensor in batch))  # the rows of this process
         by_position = self.loss.function(self.logits(mine, random_bytes, shared))  # (positions,)
-        return (by_position * (mine.history.flatten() != 0)).sum() * self.world.size / num_positions
+        by_row = (by_position.view(mine.history.shape) * (mine.history != 0)).sum(1)
+        # From 32,768 terms on, a sum of everything depends on the number of threads: so the rows come first.
+        return by_row.sum() * self.world.size / num_positions
 
     def _own(self, batch: Batch, random_bytes: RandomBytes, _shared: None) -> OwnLogits:
         candidates = torch.cat([batch.positives[..., None], batch.negatives], -1)  # (rows, length, 1 + num_negatives)

@@ -1,0 +1,61 @@
+"""LayerNorm and softmax in portable mode: they are PyTorch's, and their gradients have one order."""
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from sasrec.model import fixed_order, matmul
+
+
+@pytest.fixture(autouse=True)
+def portable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(matmul, "PORTABLE", True)
+
+
+def draw(*shape: int) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape)), requires_grad=True)
+
+
+def with_gradients(output: torch.Tensor, *inputs: torch.Tensor) -> list[torch.Tensor]:
+    """Return the output and the gradients of a weighted sum of its elements."""
+    weights = torch.linspace(-1, 1, output.numel()).view(output.shape)
+    return [output, *torch.autograd.grad((output * weights).sum(), inputs)]
+
+
+@pytest.mark.parametrize("shape", [(7, 9, 6), (1, 1, 6), (5, 3), (0, 9, 6)])
+def test_a_layer_norm_and_its_gradients_are_those_of_pytorch(shape: tuple[int, ...]) -> None:
+    inputs = draw(*shape), draw(shape[-1]), draw(shape[-1])
+    found = with_gradients(fixed_order.layer_norm(*inputs, eps=1e-6), *inputs)
+    expected = with_gradients(F.layer_norm(inputs[0], shape[-1:], *inputs[1:], eps=1e-6), *inputs)
+    torch.testing.assert_close(found, expected)
+
+
+def test_the_gradients_of_its_weights_add_up_the_rows_in_their_order() -> None:
+    x, weight, bias, gradient = draw(200, 5), draw(5), draw(5), draw(200, 5).detach() + 1
+    _, of_weight, of_bias = torch.autograd.grad(
+        fixed_order.layer_norm(x, weight, bias, eps=1e-6), (x, weight, bias), gradient
+    )
+    _, mean, reciprocal_std = torch.native_layer_norm(x.detach(), (5,), None, None, 1e-6)
+    normalised = (x.detach() - mean) * reciprocal_std
+    np.testing.assert_array_equal(of_weight, np.cumsum((normalised * gradient).numpy(), 0)[-1])  # a chain of sums
+    np.testing.assert_array_equal(of_bias, np.cumsum(gradient.numpy(), 0)[-1])
+
+
+@pytest.mark.parametrize("shape", [(7, 9, 6), (3, 1, 1), (0, 9, 6)])
+def test_a_softmax_and_its_gradient_are_those_of_pytorch(shape: tuple[int, ...]) -> None:
+    scores = draw(*shape)
+    found = with_gradients(fixed_order.softmax(scores), scores)
+    torch.testing.assert_close(found, with_gradients(scores.softmax(-1), scores))
+
+
+def test_the_gradient_of_a_softmax_rounds_alike_with_any_number_of_threads() -> None:
+    scores = draw(95, 50, 50)
+    num_threads = torch.get_num_threads()
+    found = []
+    for count in (1, 2, 3):
+        torch.set_num_threads(count)
+        found.append(with_gradients(fixed_order.softmax(scores), scores)[1])
+    torch.set_num_threads(num_threads)
+    assert found[0].equal(found[1])
+    assert found[0].equal(found[2])
