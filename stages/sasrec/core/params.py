@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import msgspec
-from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from sasrec.core import credentials, visible
 from sasrec.core.errors import UserError
@@ -97,6 +95,10 @@ def parse(content: bytes, name: str) -> dict[str, Any]:
         UserError: it is no YAML or no mapping, or no message, table or command may show one of its values.
 
     """
+    # Not above: a served model uses this module's annotations, and its environment needs no YAML.
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
     try:
         document = YAML(typ="safe").load(content)
     except MarkedYAMLError as error:
@@ -144,6 +146,8 @@ def _why_not_shown(value: object) -> str | None:
 
 def _line(content: bytes, section: str, key: str) -> str:
     """Return the line of a key after a colon; "" where it is not in its section, but merged from another."""
+    from ruamel.yaml import YAML  # see `parse`
+
     position = YAML().load(content)[section].lc.key(key)  # only the round-trip loader keeps line numbers
     return f":{position[0] + 1}" if position else ""
 

@@ -6,10 +6,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from tqdm import tqdm
-
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
+    from tqdm import tqdm
 
 
 @contextmanager
@@ -22,6 +21,11 @@ def open_with_progress(path: Path, label: str) -> Iterator[io.RawIOBase]:
 @contextmanager
 def counted(file: io.RawIOBase, num_bytes: int, label: str) -> Iterator[io.RawIOBase]:
     """Yield a reader of `file` that shows under `label` how many of its `num_bytes` are read."""
+    try:
+        from tqdm import tqdm
+    except ModuleNotFoundError:  # where a model is served; tqdm comes with the extra `pipeline`
+        yield file
+        return
     with tqdm(desc=label, total=num_bytes, unit="B", unit_scale=True, disable=None) as bar:
         yield _Counted(file, bar)
 

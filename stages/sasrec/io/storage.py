@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
-from tqdm import tqdm
 
 from sasrec.core.errors import UserError, lack
 from sasrec.core.params import about
@@ -92,6 +91,8 @@ def copy(url: str, destination: Path) -> None:
         UserError: `url` cannot be read; the caller must remove the part that was written.
 
     """
+    from tqdm import tqdm  # a served model uses this module for local files, and its environment has no tqdm
+
     with _using(url):
         storage, path = at(url)
         size = _size(storage, path, url)
