@@ -66,20 +66,26 @@ def unpack_system(root: Path, scratch: Path) -> None:
     (root / "proc/cpuinfo").write_text("".join(PROCESSOR.format(number=number) for number in range(cores)))
 
 
-def compiled_requirements() -> list[str]:
-    """Return `name==version` of every distribution that the pipeline needs and that is compiled for a processor."""
-    names, found, compiled = ["sasrec-pipeline"], set[str](), list[str]()
-    while names:
-        distribution = metadata.distribution(names.pop())
-        name = canonicalize_name(distribution.metadata["Name"])
+def needed_by(*names: str) -> dict[str, metadata.Distribution]:
+    """Return, by name, the installed distributions `names` and all that they need, for the extra `pipeline` too."""
+    left, found = list(names), dict[str, metadata.Distribution]()
+    while left:
+        name = canonicalize_name(left.pop())
         if name in found:
             continue
-        found.add(name)
-        required = map(Requirement, distribution.requires or [])
-        names += [each.name for each in required if each.marker is None or each.marker.evaluate({"extra": ""})]
-        if "Root-Is-Purelib: false" in (distribution.read_text("WHEEL") or ""):
-            compiled.append(f"{name}=={distribution.version.partition('+')[0]}")
-    return sorted(compiled)
+        found[name] = metadata.distribution(name)
+        required = map(Requirement, found[name].requires or [])
+        left += [each.name for each in required if each.marker is None or each.marker.evaluate({"extra": "pipeline"})]
+    return found
+
+
+def compiled_requirements() -> list[str]:
+    """Return `name==version` of every distribution that the pipeline needs and that is compiled for a processor."""
+    return sorted(
+        f"{name}=={distribution.version.partition('+')[0]}"
+        for name, distribution in needed_by("sasrec-pipeline").items()
+        if "Root-Is-Purelib: false" in (distribution.read_text("WHEEL") or "")
+    )
 
 
 def cuda_requirements() -> list[str]:

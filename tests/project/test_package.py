@@ -1,0 +1,136 @@
+"""The library installs by itself: the five packages that pyproject.toml names suffice to serve a model."""
+
+import ast
+import gzip
+import subprocess
+import sys
+import tomllib
+import zipfile
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import torch
+import verify_arm
+from conftest import ROOT, Run, copy_project, runner
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from sasrec.model.sasrec import SasrecParams, build_model
+from sasrec.serving.recommender import Recommender
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+FIVE = {"msgspec", "numpy", "pyarrow", "safetensors", "torch"}
+SERVING = ("core", "io", "split", "runtime", "model", "evaluation", "serving")
+IMPORT_ALL = f"""
+import importlib, pkgutil, sasrec
+for wing in {SERVING}:
+    for found in pkgutil.iter_modules([f"{{sasrec.__path__[0]}}/{{wing}}"], f"sasrec.{{wing}}."):
+        if found.name != "sasrec.serving.onnx_model":  # which comes with the extra `export`
+            importlib.import_module(found.name)
+"""
+RECOMMEND = """
+import torch
+from sasrec.model.sasrec import SasrecParams, build_model
+from sasrec.serving.recommender import Recommender
+model = build_model(SasrecParams(4, 8, 2, 2, 0.5, False, 0.5), 12, torch.Generator().manual_seed(0))
+print(Recommender(model).recommend([[3, 1, 4]], k=5).books[0].tolist())
+"""
+
+
+def names(requirements: list[str]) -> set[str]:
+    return {canonicalize_name(Requirement(each).name) for each in requirements}
+
+
+def imported(path: Path) -> set[str]:
+    """The first parts of the names of all that a module imports."""
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    modules = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    modules += [node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)]
+    return {module.partition(".")[0] for module in modules} - sys.stdlib_module_names - {"sasrec", "_typeshed"}
+
+
+def test_the_library_needs_five_packages() -> None:
+    assert names(PROJECT["dependencies"]) == FIVE
+
+
+def test_every_package_that_the_code_imports_is_named_by_the_project() -> None:
+    extras = PROJECT["optional-dependencies"]
+    named = names(PROJECT["dependencies"]).union(*(names(extras[name]) for name in extras if name != "dev"))
+    modules = set().union(*map(imported, (ROOT / "stages").rglob("*.py")))
+    modules = {module for module in modules if find_spec(module)}  # Spark's or a server's may be missing here
+    of_module = metadata.packages_distributions()
+    assert {module for module in modules if not named & set(map(canonicalize_name, of_module[module]))} == set()
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of the working tree."""
+    source, folder = copy_project(tmp_path_factory.mktemp("source")), tmp_path_factory.mktemp("wheel")
+    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*pip, f"--wheel-dir={folder}", source], check=True)
+    (found,) = folder.glob("*.whl")
+    return found
+
+
+@pytest.fixture(scope="module")
+def alone(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Run a command in an environment that holds the wheel, the five packages, what these need, and nothing else.
+
+    They are links to the packages that run this test, so that nothing is downloaded.
+    """
+    folder = tmp_path_factory.mktemp("alone")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+    (packages,) = folder.glob("lib/python*/site-packages")
+    for distribution in verify_arm.needed_by(*FIVE).values():
+        for name in {file.parts[0] for file in distribution.files or []} - {"..", "__pycache__"}:
+            if not (packages / name).exists():  # several distributions may share a folder
+                (packages / name).symlink_to(Path(str(distribution.locate_file(name))))
+    pip = [sys.executable, "-m", "pip", "--python", folder / "bin/python"]
+    subprocess.run([*pip, "install", "--quiet", "--no-deps", "--no-index", wheel], check=True)
+    subprocess.run([*pip, "check"], check=True)  # the wheel, too, asks for nothing more
+    return runner(folder / "bin")
+
+
+def test_the_wheel_holds_every_module_and_template_and_the_mark_of_types(wheel: Path) -> None:
+    tracked = runner(ROOT)("git", "ls-files", "stages/sasrec").stdout.splitlines()
+    assert "stages/sasrec/py.typed" in tracked
+    held = {name for name in zipfile.ZipFile(wheel).namelist() if name.startswith("sasrec/")}
+    assert held == {name.removeprefix("stages/") for name in tracked}
+
+
+def test_the_five_packages_suffice_to_import_all_that_serves_a_model(alone: Run) -> None:
+    alone("./python", "-I", "-c", IMPORT_ALL)
+
+
+def test_a_model_recommends_as_it_does_beside_the_pipeline(alone: Run) -> None:
+    model = build_model(SasrecParams(4, 8, 2, 2, 0.5, False, 0.5), 12, torch.Generator().manual_seed(0))
+    expected = Recommender(model).recommend([[3, 1, 4]], k=5).books[0].tolist()
+    assert alone("./python", "-I", "-c", RECOMMEND).stdout == f"{expected}\n"
+
+
+def test_titles_are_read_from_gzip_and_damage_is_told_in_one_line(alone: Run, tmp_path: Path) -> None:
+    content = gzip.compress(b"book_id,title\n7,Emma\n")
+    (tmp_path / "whole.csv.gz").write_bytes(content)
+    (tmp_path / "cut.csv.gz").write_bytes(content[:-9])
+    (tmp_path / "bent.csv.gz").write_bytes(content[:12] + b"\xff" * 9 + content[21:])
+    read = f"import sys; from pathlib import Path; from sasrec.serving import titles; print(titles.read(Path({str(tmp_path)!r}, sys.argv[1]), ['7']))"
+    assert alone("./python", "-I", "-c", read, "whole.csv.gz").stdout == "{'7': 'Emma'}\n"
+    for name, reason in (("cut", "the gzip data end too early"), ("bent", "not intact gzip")):
+        assert f"{name}.csv.gz: {reason}" in alone("./python", "-I", "-c", read, f"{name}.csv.gz", fails=True).stderr
+
+
+def test_a_package_that_only_the_stages_need_is_told_with_the_command_that_installs_it(alone: Run) -> None:
+    load = (
+        "from pathlib import Path; from sasrec.core import errors, params; errors.run(lambda: params.parse(b'', 'a'))"
+    )
+    assert alone("./python", "-I", "-c", load, fails=True).stderr == (
+        "error: the package ruamel is not installed; in a clone of the repository, run "
+        "`pip install -c constraints.txt -e '.[pipeline]'`\n"
+    )
+
+
+@pytest.mark.skipif(not find_spec("sasrec.commands"), reason="the wing `commands`, which has the command, is not there")
+def test_the_command_tells_its_subcommands(alone: Run) -> None:
+    assert "recommend" in alone("./sasrec", "--help").stdout
