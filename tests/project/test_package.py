@@ -2,6 +2,8 @@
 
 import ast
 import gzip
+import json
+import re
 import subprocess
 import sys
 import tomllib
@@ -13,11 +15,13 @@ from pathlib import Path
 import pytest
 import torch
 import verify_arm
-from conftest import ROOT, Run, copy_project, runner
+from conftest import ROOT, Run, copy_project, model_of, runner
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from sasrec.commands.main import COMMANDS
 from sasrec.model.sasrec import SasrecParams, build_model
+from sasrec.serving import model_folder
 from sasrec.serving.recommender import Recommender
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -29,13 +33,6 @@ for wing in {SERVING}:
     for found in pkgutil.iter_modules([f"{{sasrec.__path__[0]}}/{{wing}}"], f"sasrec.{{wing}}."):
         if found.name != "sasrec.serving.onnx_model":  # which comes with the extra `export`
             importlib.import_module(found.name)
-"""
-RECOMMEND = """
-import torch
-from sasrec.model.sasrec import SasrecParams, build_model
-from sasrec.serving.recommender import Recommender
-model = build_model(SasrecParams(4, 8, 2, 2, 0.5, False, 0.5), 12, torch.Generator().manual_seed(0))
-print(Recommender(model).recommend([[3, 1, 4]], k=5).books[0].tolist())
 """
 
 
@@ -104,33 +101,47 @@ def test_the_five_packages_suffice_to_import_all_that_serves_a_model(alone: Run)
     alone("./python", "-I", "-c", IMPORT_ALL)
 
 
-def test_a_model_recommends_as_it_does_beside_the_pipeline(alone: Run) -> None:
-    model = build_model(SasrecParams(4, 8, 2, 2, 0.5, False, 0.5), 12, torch.Generator().manual_seed(0))
-    expected = Recommender(model).recommend([[3, 1, 4]], k=5).books[0].tolist()
-    assert alone("./python", "-I", "-c", RECOMMEND).stdout == f"{expected}\n"
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The folder of a model of twelve books, 10 to 120."""
+    network = build_model(SasrecParams(4, 8, 2, 2, 0.5, False, 0.5), 12, torch.Generator().manual_seed(0))
+    model_folder.write(tmp_path / "model", model_of(network), "a card")
+    return tmp_path
 
 
-def test_titles_are_read_from_gzip_and_damage_is_told_in_one_line(alone: Run, tmp_path: Path) -> None:
-    content = gzip.compress(b"book_id,title\n7,Emma\n")
-    (tmp_path / "whole.csv.gz").write_bytes(content)
-    (tmp_path / "cut.csv.gz").write_bytes(content[:-9])
-    (tmp_path / "bent.csv.gz").write_bytes(content[:12] + b"\xff" * 9 + content[21:])
-    read = f"import sys; from pathlib import Path; from sasrec.serving import titles; print(titles.read(Path({str(tmp_path)!r}, sys.argv[1]), ['7']))"
-    assert alone("./python", "-I", "-c", read, "whole.csv.gz").stdout == "{'7': 'Emma'}\n"
-    for name, reason in (("cut", "the gzip data end too early"), ("bent", "not intact gzip")):
-        assert f"{name}.csv.gz: {reason}" in alone("./python", "-I", "-c", read, f"{name}.csv.gz", fails=True).stderr
+def test_the_command_recommends_as_it_does_beside_the_pipeline(alone: Run, folder: Path) -> None:
+    (expected,) = Recommender.load(folder / "model").recommend([["30", "10", "40"]], 5)
+    found = alone("./sasrec", "recommend", f"--model={folder / 'model'}", "--history=30,10,40", "-k5", "--format=json")
+    assert [each["book_id"] for each in json.loads(found.stdout)] == [each.book_id for each in expected.books]
 
 
-def test_a_package_that_only_the_stages_need_is_told_with_the_command_that_installs_it(alone: Run) -> None:
-    load = (
-        "from pathlib import Path; from sasrec.core import errors, params; errors.run(lambda: params.parse(b'', 'a'))"
-    )
-    assert alone("./python", "-I", "-c", load, fails=True).stderr == (
-        "error: the package ruamel is not installed; in a clone of the repository, run "
-        "`pip install -c constraints.txt -e '.[pipeline]'`\n"
-    )
+TITLES = gzip.compress(b"book_id,title\n" + b"".join(b"%d,Emma %d\n" % (book, book) for book in range(10, 121, 10)))
+DAMAGED = {
+    "the gzip data end too early": TITLES[:-9],
+    "not intact gzip": TITLES[:12] + b"\xff" * 9 + TITLES[21:],
+}
 
 
-@pytest.mark.skipif(not find_spec("sasrec.commands"), reason="the wing `commands`, which has the command, is not there")
-def test_the_command_tells_its_subcommands(alone: Run) -> None:
-    assert "recommend" in alone("./sasrec", "--help").stdout
+def test_titles_are_read_from_gzip(alone: Run, folder: Path) -> None:
+    (folder / "titles").write_bytes(TITLES)
+    command = ["./sasrec", "recommend", f"--model={folder / 'model'}", "--history=30", "-k11"]
+    assert "  Emma 120\n" in alone(*command, f"--titles={folder / 'titles'}").stdout
+
+
+@pytest.mark.parametrize("reason", DAMAGED)
+def test_damaged_gzip_is_told_in_one_line(alone: Run, folder: Path, reason: str) -> None:
+    (folder / "titles").write_bytes(DAMAGED[reason])
+    command = ["./sasrec", "recommend", f"--model={folder / 'model'}", "--history=30"]
+    said = alone(*command, f"--titles={folder / 'titles'}", fails=True).stderr
+    assert re.fullmatch(rf"error: {re.escape(str(folder))}/titles: {reason}.*\n", said)
+
+
+def test_the_command_tells_its_subcommands_and_which_extra_one_lacks(alone: Run) -> None:
+    assert all(name in alone("./sasrec", "--help").stdout for name in COMMANDS)
+    for name in ("compare", "export"):
+        said = alone("./sasrec", name, fails=True).stderr
+        assert f"which is not installed; run `pip install 'sasrec-pipeline[{COMMANDS[name].extra}]'`" in said
+
+
+def test_every_extra_that_a_subcommand_names_is_one_of_the_project() -> None:
+    assert {each.extra for each in COMMANDS.values() if each.extra} <= PROJECT["optional-dependencies"].keys()

@@ -9,7 +9,6 @@ from pathlib import Path
 from sasrec.core import interrupts, visible
 
 OUT_OF_MEMORY = re.compile("(?i)(allocate|not enough|out of) memory|bad[_ ]alloc")
-INSTALL = "in a clone of the repository, run `pip install -c constraints.txt -e '.[pipeline]'`"
 
 
 class UserError(Exception):
@@ -44,8 +43,8 @@ def lack(error: Exception) -> str | None:
 def run(main: Callable[[], None], advice: str = interrupts.OF_A_STAGE) -> None:
     """Call `main`; exit with status 1 and one line on standard error where a user can mend the cause.
 
-    Such causes are UserError, OSError, a package that is not installed, a lack that `lack` recognises, Ctrl-C and
-    SIGTERM. For the last two, the line ends in `advice`.
+    Such causes are UserError, OSError, a lack that `lack` recognises, Ctrl-C and SIGTERM. For the last two, the line
+    ends in `advice`.
     """
     visible.on_any_terminal()
     try:
@@ -56,8 +55,6 @@ def run(main: Callable[[], None], advice: str = interrupts.OF_A_STAGE) -> None:
     except KeyboardInterrupt:
         interrupts.say(advice)
         sys.exit(1)
-    except ModuleNotFoundError as error:
-        sys.exit(_line(f"the package {error.name} is not installed; {INSTALL}"))
     except Exception as error:
         lacking = lack(error)
         if isinstance(error, OSError) and (error.filename or not lacking):
