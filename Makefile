@@ -27,7 +27,7 @@ repro: $(VENV)/installed  ## run the pipeline with params.yaml as it is, and pri
 show: $(VENV)/installed  ## print the metrics of the last run
 	@python stages/show.py
 
-report: $(VENV)/installed  ## write report.html, one page on the run; TITLES is a file with the books' titles, AGAINST another run
+report: $(VENV)/report  ## write report.html, one page on the run; TITLES is a file with the books' titles, AGAINST another run
 	python stages/report.py $(if $(TITLES),--titles $(call quoted,$(TITLES))) $(if $(AGAINST),--against $(call quoted,$(AGAINST)))
 
 compare: $(VENV)/installed  ## say whether run B is better than A: revisions, experiments, folders, groups of seeds; default: HEAD, workspace
@@ -36,7 +36,7 @@ compare: $(VENV)/installed  ## say whether run B is better than A: revisions, ex
 seeds: $(VENV)/installed  ## run N seeds (5) with CHANGES (-S …) on DATA as experiments RUNS-0, …; print mean and interval
 	@python stages/seeds.py $(RUNS) $(if $(N),-n $(N)) $(SOURCE) $(CHANGES)
 
-plots: $(VENV)/installed  ## draw the plots into dvc_plots, without a network; RUNS="HEAD faster" lays runs over each other
+plots: $(VENV)/report  ## draw the plots into dvc_plots, without a network; RUNS="HEAD faster" lays runs over each other
 	@python stages/plots.py $(RUNS)
 
 experiments: $(VENV)/installed  ## list the experiments since ten commits ago, best on the validation users first
@@ -63,22 +63,22 @@ published-full: $(VENV)/installed  ## the same for few items and long histories,
 presets: $(VENV)/installed  ## compare the presets and the steps between them on DATA, with three seeds each; takes an hour
 	python benchmarks/presets.py $(call quoted,$(DATA)) $(PRESETS)
 
-frontier: $(VENV)/installed  ## draw accuracy against seconds of training for some presets on DATA; takes twenty minutes
+frontier: $(VENV)/report  ## draw accuracy against seconds of training for some presets on DATA; takes twenty minutes
 	python benchmarks/frontier.py $(call quoted,$(DATA))
 
-export: $(VENV)/installed  ## write models/sasrec.onnx, if onnxruntime gives PyTorch's scores for the held-out users
+export: $(VENV)/export  ## write models/sasrec.onnx, if onnxruntime gives PyTorch's scores for the held-out users
 	python stages/export.py
 
-test: $(VENV)/installed  ## run the tests but the long ones, on two cores
+test: $(VENV)/dev  ## run the tests but the long ones, on two cores
 	python -m pytest -n 2 --dist worksteal -m "not long"
 
-test-long: $(VENV)/installed  ## run the long tests: the tutorial, verify's own runs, Ctrl-C of several processes
+test-long: $(VENV)/dev  ## run the long tests: the tutorial, verify's own runs, Ctrl-C of several processes
 	python -m pytest -n 2 --dist worksteal -m long
 
-test-spark: $(VENV)/spark  ## run the tests of the engines, on Spark too; needs Java
+test-spark: $(VENV)/spark $(VENV)/dev  ## run the tests of the engines, on Spark too; needs Java
 	python -m pytest tests/interactions/test_engines.py tests/dump/test_shards.py tests/dump/test_formats.py
 
-fuzz: $(VENV)/installed  ## parse a hundred thousand made-up lines, new ones each time; takes some minutes
+fuzz: $(VENV)/dev  ## parse a hundred thousand made-up lines, new ones each time; takes some minutes
 	FUZZ_LINES=100000 python -m pytest -q -s tests/dump/test_fuzz.py
 
 heal: $(VENV)/installed  ## remove damaged files from DVC's cache, and make them again
@@ -96,16 +96,16 @@ verify-arm: $(VENV)/installed  ## compare with an emulated ARM processor; needs 
 bench: $(VENV)/installed  ## compare every stage with the plain algorithm, at Goodreads' size; takes half an hour
 	python benchmarks/bench.py $(BENCH)
 
-growth: $(VENV)/installed  ## measure the data stages at 1, 3 and 10 times Goodreads' size; takes half an hour and 20 GB
+growth: $(VENV)/report  ## measure the data stages at 1, 3 and 10 times Goodreads' size; takes half an hour and 20 GB
 	python benchmarks/growth.py
 
 profile: $(VENV)/installed  ## print the time of each operator of a training step
 	python benchmarks/profile_step.py
 
-faults: $(VENV)/installed  ## interrupt and kill every script at many moments, fill its disk, flip bits of its outputs; takes twenty minutes
+faults: $(VENV)/dev  ## interrupt and kill every script at many moments, fill its disk, flip bits of its outputs; takes twenty minutes
 	FAULTS=$(FAULTS) FLIPS=$(FLIPS) python -m pytest -q -s -o timeout=0 tests/core/test_interrupts.py tests/pipeline/test_faults.py tests/pipeline/test_damage.py
 
-lint: $(VENV)/installed  ## check the style, the types and the order of the wings
+lint: $(VENV)/dev  ## check the style, the types and the order of the wings
 	ruff check . && ruff format --check . && mypy && PYTHONPATH=stages lint-imports
 
 params: $(VENV)/installed  ## write docs/params.md from the code
@@ -117,14 +117,16 @@ audit: $(VENV)/audit  ## check the pinned packages for known vulnerabilities
 sbom: $(VENV)/audit  ## list the installed packages in sbom.json, in CycloneDX's format
 	cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --output-file sbom.json $(VENV)/bin/python
 
-$(VENV)/audit $(VENV)/spark: $(VENV)/installed
+# What a run of the pipeline does not need comes with the first target that does.
+EXTRAS := $(addprefix $(VENV)/,audit dev export report serve spark)
+$(EXTRAS): $(VENV)/installed
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(@F)]'
 	touch $@
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("error: Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; name one: make repro PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[pipeline]'
 	touch $@
 
 # Every build tool needs a digest here, so setuptools is installed first and builds the rest without isolation.
@@ -134,7 +136,7 @@ locked:  ## make .venv from constraints.hashes.txt alone, with all extras, as CI
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(VENV)/build.txt
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-build-isolation --use-pep517 -r constraints.hashes.txt
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
-	touch $(VENV)/installed $(VENV)/audit $(VENV)/spark
+	touch $(VENV)/installed $(EXTRAS)
 
 COMPILE = uv pip compile --quiet --universal --python-version 3.11 --all-extras --no-annotate --no-header --no-emit-index-url
 

@@ -40,7 +40,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     dvc.parent.mkdir(parents=True)
     dvc.write_text(FAKE_DVC)
     dvc.chmod(0o755)
-    (tmp_path / ".venv/installed").touch()
+    for name in ("installed", "report"):
+        (tmp_path / ".venv" / name).touch()
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

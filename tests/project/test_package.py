@@ -140,7 +140,7 @@ def test_the_command_tells_its_subcommands_and_which_extra_one_lacks(alone: Run)
     assert all(name in alone("./sasrec", "--help").stdout for name in COMMANDS)
     for name in ("compare", "export"):
         said = alone("./sasrec", name, fails=True).stderr
-        assert f"which is not installed; run `pip install 'sasrec-pipeline[{COMMANDS[name].extra}]'`" in said
+        assert f"run in a clone of the project `pip install -c constraints.txt '.[{COMMANDS[name].extra}]'`" in said
 
 
 def test_every_extra_that_a_subcommand_names_is_one_of_the_project() -> None:

@@ -10,7 +10,9 @@ import pytest
 from conftest import ROOT, copy_project, runner
 
 PAGES = "".join((ROOT / "docs" / name).read_text() for name in ("tutorial.md", "serving.md"))
-MAKE = "make --no-print-directory --old-file=.venv/installed "  # this environment is the clone's
+MAKE = (
+    "make --no-print-directory --old-file=.venv/installed --old-file=.venv/report "  # this environment is the clone's
+)
 ANYTHING = "…"  # a line of its own that stands for any number of lines
 
 

@@ -19,7 +19,9 @@ from shapes import COMPRESSORS, HISTORIES, OLDEST_FIRST, SHAPES
 from sasrec.dump.formats import PRESETS
 
 PAGE = (ROOT / "docs/your-data.md").read_text()
-MAKE = "make --no-print-directory --old-file=.venv/installed "  # this environment is the clone's
+MAKE = (
+    "make --no-print-directory --old-file=.venv/installed --old-file=.venv/report "  # this environment is the clone's
+)
 
 
 def commands(text: str) -> list[str]:

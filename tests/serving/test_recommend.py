@@ -384,7 +384,9 @@ def test_all_says_what_it_wrote_and_writes_the_same_rows_as_csv(
 
 def test_a_command_without_its_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(main, "import_module", mock.Mock(side_effect=ModuleNotFoundError(name="onnx.helper")))
-    with pytest.raises(UserError, match=r"`sasrec export` needs onnx.helper.*pip install 'sasrec-pipeline\[export\]'"):
+    with pytest.raises(
+        UserError, match=r"`sasrec export` needs onnx.helper.*pip install -c constraints.txt '.\[export\]'"
+    ):
         main.run(["export"])
 
 

@@ -58,10 +58,10 @@ def run(words: Sequence[str]) -> None:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] == "sasrec":
             raise
-        package = f"sasrec-pipeline[{COMMANDS[name].extra}]" if COMMANDS[name].extra else "sasrec-pipeline"
+        package = f".[{COMMANDS[name].extra}]" if COMMANDS[name].extra else "."
         raise errors.UserError(
-            f"`sasrec {name}` needs {error.name}, which is not installed; run `pip install '{package}'`, or in a clone "
-            "`make repro`, which installs everything"
+            f"`sasrec {name}` needs {error.name}, which is not installed; run in a clone of the project "
+            f"`pip install -c constraints.txt '{package}'`"
         ) from None
 
 
