@@ -4,6 +4,9 @@ PyTorch's LayerNorm gives each thread some rows, adds up the gradient of the wei
 threads. Its gradient of a softmax rounds otherwise with one thread than with several.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -29,7 +32,7 @@ def softmax(scores: Tensor) -> Tensor:
 
 
 class _LayerNorm(torch.autograd.Function):
-    """`layer_norm`, with its gradients; those of weight and bias add up the rows in the order of `column_sums`."""
+    """`layer_norm`, with its gradients."""
 
     @staticmethod
     def forward(context: matmul.Context, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
@@ -41,12 +44,20 @@ class _LayerNorm(torch.autograd.Function):
     @once_differentiable
     def backward(context: matmul.Context, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, mean, reciprocal_std, weight, bias = context.saved_tensors
-        only_x = [True, False, False]
-        of_x, _, _ = torch.ops.aten.native_layer_norm_backward(
-            gradient, x, weight.shape, mean, reciprocal_std, weight, bias, only_x
-        )
-        by_row = (x - mean).mul_(reciprocal_std).mul_(gradient)  # (..., width): of weight, by row
-        return of_x, matmul.column_sums(by_row), matmul.column_sums(gradient), None
+        inputs = gradient, x, weight.shape, mean, reciprocal_std, weight, bias
+        of_x, _, _ = torch.ops.aten.native_layer_norm_backward(*inputs, [True, False, False])
+        with one_thread():  # sums of products would divide the work, and take twice the time of a core
+            _, of_weight, of_bias = torch.ops.aten.native_layer_norm_backward(*inputs, [False, True, True])
+        return of_x, of_weight, of_bias, None
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let PyTorch use one thread, for sums that it would divide among the threads."""
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(num_threads)
 
 
 class _Softmax(torch.autograd.Function):
@@ -62,4 +73,5 @@ class _Softmax(torch.autograd.Function):
     @once_differentiable
     def backward(context: matmul.Context, gradient: Tensor) -> Tensor:
         (weights,) = context.saved_tensors
-        return (gradient - (gradient * weights).sum(-1, keepdim=True)).mul_(weights)
+        weighted = gradient * weights
+        return weighted.addcmul_(weights, weighted.sum(-1, keepdim=True), value=-1)
