@@ -17,7 +17,7 @@ from typing import Any
 import presets
 import source
 from sasrec.core.params import load
-from sasrec.runtime import reproducibility
+from sasrec.runtime import cores, reproducibility
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
@@ -38,7 +38,7 @@ def curve() -> dict[str, Any]:
 
     sasrec_params = load(Path("params.yaml"), "sasrec", SasrecParams)
     train_params = load(Path("params.yaml"), "train", TrainParams)
-    where = device.use("cpu", train_params.num_threads)
+    where = device.use("cpu", cores.num_threads(Path("params.yaml")))
     train = datasets.load_training_set(Path("data/split/train.safetensors"))
     validation = datasets.load_held_out(Path("data/split/validation.safetensors"), train)
     transitions = ranking.rank(validation, baselines.item_transitions(train))
@@ -64,7 +64,7 @@ def values(metrics: dict[str, dict[str, float]]) -> dict[str, float]:
 def measure(name: str, data: list[str], clone: Path) -> dict[str, Any]:
     """Return the curve of a preset on a dump; `clone` is a clone of the project."""
     subprocess.run(["git", "checkout", "--quiet", "."], cwd=clone, check=True)
-    changes = [*source.changes(data), "train.num_threads=1"]
+    changes = [*source.changes(data), "machine.num_threads=1"]
     command = [*presets.command([*changes, *presets.ALL[name]]), "--quiet", "split"]  # it leaves params.yaml changed
     subprocess.run(command, cwd=clone, check=True)
     path = os.pathsep.join([str(HERE), str(ROOT / "stages")])

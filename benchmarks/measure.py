@@ -198,11 +198,11 @@ def step(histories: str, device_name: str = "cpu") -> Measured:
     """Run training steps as train_gpu does; return the median seconds of a step with its sampling."""
     import torch
 
-    from sasrec.runtime import device
+    from sasrec.runtime import cores, device
     from sasrec.training import cuda_graph, sampling, step, training_loss
 
     sasrec, train_params = params()
-    where = device.use(device_name, train_params.num_threads)
+    where = device.use(device_name, cores.num_threads(Path("params.yaml")))
     train = training_set(histories)
     state = step.start(train, train_params, sasrec, where)
     spec = step.batch_spec(train_params, sasrec.max_len)
@@ -233,7 +233,7 @@ def step(histories: str, device_name: str = "cpu") -> Measured:
 
 def step_of(loss: str) -> Measured:
     """Run steps of `loss` and of the paper's loss in turns; return the median seconds of each, the paper's as limit."""
-    from sasrec.runtime import device
+    from sasrec.runtime import cores, device
     from sasrec.training import loop, step
 
     train = training_set("long")
@@ -241,7 +241,7 @@ def step_of(loss: str) -> Measured:
     steps = {}
     for name, changes in (("seconds", LOSSES[loss]), ("limit_seconds", {})):
         sasrec, train_params = params(**changes)
-        where = device.use("cpu", train_params.num_threads)
+        where = device.use("cpu", cores.num_threads(Path("params.yaml")))
         steps[name] = loop.step_function(step.start(train, train_params, sasrec, where), train)
     for number in range(WARM_UP_STEPS + STEPS):
         for name, take_step in steps.items():
@@ -301,9 +301,10 @@ def plain_model(num_books: int) -> tuple[Any, Any, "SasrecParams", "TrainParams"
     import torch
 
     import reference
+    from sasrec.runtime import cores
 
     sasrec, train_params = params()
-    torch.set_num_threads(train_params.num_threads)
+    torch.set_num_threads(cores.num_threads(Path("params.yaml")))
     model = reference.Sasrec(sasrec, num_books)
     torch.nn.init.normal_(model.item_embedding.weight, std=sasrec.init_std)
     return model, torch.optim.Adam(model.parameters(), lr=train_params.lr), sasrec, train_params
@@ -333,12 +334,12 @@ def as_arrays(sequences: "Sequences") -> list[np.ndarray]:
 def evaluate() -> Measured:
     """Rank every held-out user's true book, among negatives and in the full catalogue, by an untrained model."""
     from sasrec.evaluation import model_scorer, ranking
-    from sasrec.runtime import device
+    from sasrec.runtime import cores, device
     from sasrec.split import datasets
     from sasrec.training import step
 
     sasrec, train_params = params()
-    where = device.use("cpu", train_params.num_threads)
+    where = device.use("cpu", cores.num_threads(Path("params.yaml")))
     train = datasets.load_training_set(TRAIN)
     model = step.start(train, train_params, sasrec, where).model
     held_out = datasets.load_held_out(EVALUATION, train)

@@ -15,7 +15,7 @@ from torch.profiler import ProfilerActivity, profile, record_function
 
 from sasrec.core import errors, params
 from sasrec.model.sasrec import SasrecParams
-from sasrec.runtime import device
+from sasrec.runtime import cores, device
 from sasrec.split import datasets
 from sasrec.training import sampling, step, training_loss
 from sasrec.training.params import TrainParams
@@ -31,7 +31,7 @@ def main() -> None:
     sasrec_params = params.load(PARAMS, "sasrec", SasrecParams)
     train_params = params.load(PARAMS, "train", TrainParams)
     errors.require(TRAIN)
-    where = device.use(train_params.device, train_params.num_threads)
+    where = device.use(train_params.device, cores.num_threads(PARAMS))
     train = datasets.load_training_set(TRAIN)
     state = step.start(train, train_params, sasrec_params, where)
     sampler = sampling.PackedSampler(train, step.batch_spec(train_params, sasrec_params.max_len))

@@ -23,6 +23,7 @@ from sasrec.io.spark import SparkParams
 from sasrec.io.storage import StorageParams
 from sasrec.model.sasrec import SasrecParams
 from sasrec.reporting.card_params import CardParams
+from sasrec.runtime import cores
 from sasrec.split.params import EvaluationParams, SplitParams
 from sasrec.training.params import TrainParams
 
@@ -40,6 +41,7 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "evaluation": EvaluationParams,
     "sasrec": SasrecParams,
     "train": TrainParams,
+    "machine": cores.MachineParams,
     "card": CardParams,
 }
 

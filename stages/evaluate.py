@@ -20,7 +20,7 @@ from sasrec.evaluation import memory as ranking_memory
 from sasrec.io import files
 from sasrec.model.sasrec import load_config, load_model
 from sasrec.reporting import breakdown, metrics_table, model_card
-from sasrec.runtime import device, launch, memory
+from sasrec.runtime import cores, device, launch, memory
 from sasrec.serving import model_folder, vocabulary
 from sasrec.serving.model_folder import Model
 from sasrec.split import datasets
@@ -65,7 +65,7 @@ def main() -> dict[str, object]:
     train_params = params.load(PARAMS, "train", TrainParams)
     errors.require(TRAIN, EVALUATION, WEIGHTS, CONFIG, USERS, BOOKS)
     world = launch.world_of(processes=1)  # several only under torchrun: on one machine, they take longer to start
-    where = device.use(train_params.device, train_params.num_threads, world)
+    where = device.use(train_params.device, cores.num_threads(PARAMS), world)
     train = datasets.load_training_set(TRAIN)
     held_out = datasets.load_held_out(EVALUATION, train)
     user_ids = vocabulary.users(USERS, train.num_users).ids_of(held_out.users)

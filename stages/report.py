@@ -24,12 +24,11 @@ from sasrec.evaluation.metrics import definitions
 from sasrec.io import files
 from sasrec.reporting import against, data_set, metrics_table, page, provenance, stage_records, verdict
 from sasrec.reporting.examples import examples
-from sasrec.runtime import device
+from sasrec.runtime import cores, device
 from sasrec.serving import vocabulary
 from sasrec.serving.recommender import Recommender
 from sasrec.split import datasets
 from sasrec.split.params import EvaluationParams
-from sasrec.training.params import TrainParams
 
 PARAMS = Path("params.yaml")
 PIPELINE = Path("dvc.yaml")
@@ -46,7 +45,7 @@ CODE = ("stages", "dvc.yaml", "pyproject.toml", "constraints.txt")  # a result d
 
 def show_examples(train: datasets.TrainingSet, names_from: Path | None) -> list[dict[str, Any]]:
     """Return the examples of the page; a book that the file `names_from` does not name shows its id."""
-    device.use("cpu", params.load(PARAMS, "train", TrainParams).num_threads)
+    device.use("cpu", cores.num_threads(PARAMS))
     held_out = datasets.load_held_out(EVALUATION, train)
     recommender = Recommender.load(MODEL, titles_from=names_from)
     ids = recommender.model.books.ids.to_pylist()

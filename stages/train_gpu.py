@@ -19,7 +19,7 @@ from sasrec.evaluation import memory as ranking_memory
 from sasrec.evaluation import metrics
 from sasrec.io import files
 from sasrec.model.sasrec import Config, SasrecParams, save_config, save_model
-from sasrec.runtime import device, launch, memory
+from sasrec.runtime import cores, device, launch, memory
 from sasrec.split import datasets
 from sasrec.training import checkpoint, loop, step
 from sasrec.training import memory as training_memory
@@ -43,7 +43,7 @@ def train_and_write() -> dict[str, object]:
     train_params = params.load(PARAMS, "train", TrainParams)
     errors.require(TRAIN, VALIDATION)
     world = launch.world_of(train_params.processes)
-    where = device.use(train_params.device, train_params.num_threads, world)
+    where = device.use(train_params.device, cores.num_threads(PARAMS), world)
     train = datasets.load_training_set(TRAIN)
     validation = datasets.load_held_out(VALIDATION, train)
     train_params.require_steps(train.num_users)

@@ -167,10 +167,10 @@ REFUSED: dict[str, list[object]] = {
     "train.patience": [0, -1, 1.5],
     "train.seed": [-1, 0.5, None],
     "train.device": ["gpu", None],
-    "train.num_threads": [0, -1, None],
     "train.processes": [0, -1, 1.5, 1025, None],
     "train.reproducibility": ["exact", None],
     "train.precision": ["float16", None],
+    "machine.num_threads": [0, -1, 1025, "all", None],
     "card.data_name": ["", " ", "two\nlines", "x" * 201, 5],
     "card.data_licence": ["", "two\nlines", "x" * 201, 5],
 }

@@ -33,6 +33,12 @@ def test_a_misspelt_key_of_any_section_is_found_and_nothing_is_written(folder: P
     assert not (folder / "data").exists()
 
 
+def test_a_key_of_another_section_is_told_its_own(folder: Path) -> None:
+    set_params(folder, train={"num_threads": 2})
+    with pytest.raises(UserError, match=r"unknown key train.num_threads; did you mean machine.num_threads\?"):
+        check_params.main()
+
+
 @pytest.mark.parametrize(("name", "hint"), [("trian", "did you mean train?"), ("notes", "its sections are fetch, ")])
 def test_an_unknown_section_is_named(folder: Path, name: str, hint: str) -> None:
     with (folder / "params.yaml").open("a") as file:

@@ -4,7 +4,6 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from sasrec.commands import options
 from sasrec.core.errors import UserError
 
 NAME = "sasrec.onnx"
@@ -28,13 +27,13 @@ def main(words: Sequence[str]) -> None:
     asked = parser.parse_args(words)
 
     from sasrec.io import files
-    from sasrec.runtime import device
+    from sasrec.runtime import cores, device
     from sasrec.serving import model_folder, onnx_model
 
     folder = model_folder.find(asked.model)
     model = model_folder.load(folder)
     output = asked.output or folder.parent / NAME
-    device.use("cpu", options.num_cores())
+    device.use("cpu", cores.available())
     with files.atomic_write(output) as partial:
         onnx_model.write(partial, model)
         found = onnx_model.largest_difference(partial, model)

@@ -39,19 +39,14 @@ def load(asked: argparse.Namespace) -> "Recommender":
         UserError: the model cannot be used, or k is out of range.
 
     """
-    from sasrec.runtime import device
+    from sasrec.runtime import cores, device
     from sasrec.serving.recommender import Recommender
 
     recommender = Recommender.load(asked.model, titles_from=asked.titles)
     if not 1 <= asked.k <= recommender.num_books:
         raise errors.UserError(f"-k is {asked.k}; choose one of 1 to {recommender.num_books}, the number of books")
-    recommender.model.network.to(device.use(asked.device, num_cores()))
+    recommender.model.network.to(device.use(asked.device, cores.available()))
     return recommender
-
-
-def num_cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def identifier(word: str) -> str:

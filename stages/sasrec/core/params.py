@@ -40,6 +40,13 @@ def check_sections(path: Path, sections: Mapping[str, type[msgspec.Struct]]) -> 
             near = difflib.get_close_matches(str(name), sections, n=1)
             hint = f"did you mean {near[0]}?" if near else f"its sections are {', '.join(sections)}"
             raise UserError(f"{path}: unknown section {name}; {hint}")
+    keys = {section: set(struct.__struct_fields__) for section, struct in sections.items()}
+    for section, values in read(path).items():
+        for key in set(values) - keys[section]:
+            other = next((each for each in keys if key in keys[each]), None)
+            if other:
+                location = _location(path, section, key)
+                raise UserError(f"{location}: unknown key {section}.{key}; did you mean {other}.{key}?")
     for section, struct in sections.items():
         load(path, section, struct)
 

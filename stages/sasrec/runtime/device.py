@@ -16,9 +16,9 @@ MALLOPT_MAX = 2**31 - 1  # the largest value that mallopt accepts
 def use(name: str, num_threads: int, world: World = ALONE) -> torch.device:
     """Return the device called `name`, and fix the settings that change a result's bits.
 
-    These are the number of CPU threads, deterministic algorithms, and float32 products in full precision (no TF32).
-    Several processes divide the threads, and each uses a GPU of its own. `auto` is cuda if available, else mps, else
-    cpu.
+    These are deterministic algorithms, float32 products in full precision (no TF32) and, in fast mode, the number of
+    CPU threads. Several processes divide the threads, and each uses a GPU of its own. `auto` is cuda if available, else
+    mps, else cpu.
 
     Raises:
         UserError: PyTorch finds no such device here, or too few of them for the processes.

@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 
 from sasrec.core.errors import UserError
+from sasrec.runtime import control_groups
 
 FLOAT_BYTES = 4
-CGROUP = Path("/sys/fs/cgroup")
 
 
 def require(what: str, needed: dict[str, int], device: torch.device) -> None:
@@ -36,20 +36,10 @@ def _num_bytes(device: torch.device) -> int:
 
 
 def _limits() -> list[int]:
-    """Return the memory limits of this process's control groups (v1 and v2), in bytes."""
-    try:
-        groups = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
-    except OSError:  # not Linux
-        return []
-    folders = [CGROUP / ("memory" if "memory" in kinds else "") / name.lstrip("/") for _, kinds, name in groups]
-    levels = {level for folder in folders for level in (folder, *folder.parents) if level.is_relative_to(CGROUP)}
-    texts = [
-        file.read_text().strip()
-        for level in levels
-        for file in (level / "memory.max", level / "memory.limit_in_bytes")
-        if file.is_file()
-    ]
-    return [int(text) for text in texts if text != "max"]
+    """Return the memory limits of this process's control groups, in bytes."""
+    names = "memory.max", "memory.limit_in_bytes"  # v2, v1
+    found = [limit for name in names for (limit,) in control_groups.limits("memory", name)]
+    return [int(limit) for limit in found if limit != "max"]
 
 
 def _swap() -> int:

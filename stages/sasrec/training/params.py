@@ -67,11 +67,6 @@ class TrainParams(msgspec.Struct, frozen=True, kw_only=True):
     device: Annotated[
         Literal["auto", "cuda", "mps", "cpu"], about("`auto`: cuda where there is one, else mps, else cpu")
     ]
-    num_threads: Annotated[
-        int,
-        msgspec.Meta(ge=1, le=1024),
-        about("CPU threads of all processes together; another number gives other last bits"),
-    ]
     processes: Annotated[
         int,
         msgspec.Meta(ge=1, le=1024),
