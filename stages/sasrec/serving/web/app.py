@@ -14,7 +14,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from sasrec.core.errors import UserError
 from sasrec.serving import explain, recommender
-from sasrec.serving.recommender import Recommender
+from sasrec.serving.recommender import DECIMALS, Recommender
 from sasrec.serving.web import messages
 from sasrec.serving.web.batches import Batches
 from sasrec.serving.web.guard import Guard, Metrics
@@ -154,7 +154,7 @@ class Handlers:
     def _weighed(self, books: np.ndarray, weights: np.ndarray) -> list[messages.Weighed]:
         listed = self._books(books)
         return [
-            messages.Weighed(**book.model_dump(), weight=weight)
+            messages.Weighed(**book.model_dump(), weight=round(weight, DECIMALS))
             for book, weight in zip(listed, weights.tolist(), strict=True)
         ]
 
@@ -164,5 +164,7 @@ def _refuse(_request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, RequestValidationError):
         raise error
     fault = error.errors()[0]
-    where, what = ".".join(map(str, fault["loc"][1:])) or "the request", str(fault["msg"])
+    if fault["type"] == "json_invalid":
+        return JSONResponse({"detail": "the body is no JSON"}, 422)
+    where, what = ".".join(map(str, fault["loc"][1:])) or "the body", str(fault["msg"])
     return JSONResponse({"detail": f"{where}: {what[:1].lower()}{what[1:]}"}, 422)
