@@ -69,6 +69,9 @@ frontier: $(VENV)/report  ## draw accuracy against seconds of training for some 
 export: $(VENV)/export  ## write models/sasrec.onnx, if onnxruntime gives PyTorch's scores for the held-out users
 	python stages/export.py
 
+serve: $(VENV)/serve  ## serve a page to try the model, on this machine; TITLES is a file with the books' titles, SERVE further options
+	sasrec serve $(if $(TITLES),--titles $(call quoted,$(TITLES))) $(SERVE)
+
 test: $(VENV)/dev  ## run the tests but the long ones, on two cores
 	python -m pytest -n 2 --dist worksteal -m "not long"
 

@@ -27,7 +27,7 @@ TRAIN = Path("data/split/train.safetensors")
 EVALUATION = Path("data/split/evaluation.safetensors")
 RANKS = Path("data/evaluation/ranks.parquet")
 PORTS = range(1 << 16)
-LOOPBACK = ("127.0.0.1", "localhost", "[::1]")  # as a browser names it
+LOOPBACK = ["127.0.0.1", "localhost", "[::1]"]  # as a browser names it
 GRACE_SECONDS = 2  # for the requests under way when the server ends
 
 
@@ -59,14 +59,7 @@ def main(words: Sequence[str]) -> None:
     with listen(asked.host, asked.port) as listener:
         recommender = options.load(asked)
         one_thread()
-        is_local = ipaddress.ip_address(listener.getsockname()[0]).is_loopback
-        served = app.create(recommender, read_run(asked.model, recommender), LOOPBACK if is_local else ["*"])
-        if not is_local:
-            print(
-                f"warning: --host {visible.text(asked.host)} lets other machines in: whoever reaches this one sees the "
-                "page and the held-out users, without a password and without encryption",
-                file=sys.stderr,
-            )
+        served = app.create(recommender, read_run(asked.model, recommender), hosts(listener))
         config = uvicorn.Config(served, access_log=False, log_level="warning", timeout_graceful_shutdown=GRACE_SECONDS)
         print(f"{address(listener)}: model {recommender.model.version}; Ctrl-C ends it", flush=True)
         for number in interrupts.SIGNALS:
@@ -78,11 +71,28 @@ def listen(host: str, port: int) -> socket.socket:
     """Return a socket that listens; raise UserError if the address is unknown or taken."""
     try:
         family = socket.getaddrinfo(host, port)[0][0]
-        return socket.create_server((host, port), family=family, backlog=2048)
+        listener = socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
+        reason = str(error.strerror or error).partition(" (")[0]  # without the address, which Python repeats
         raise errors.UserError(
-            f"--host {host} --port {port}: {error.strerror or error}; choose another, or port 0, which takes a free one"
+            f"--host {host} --port {port}: {reason}; choose another, or port 0, which takes a free one"
         ) from None
+    # Else an answer waits 40 ms for an acknowledgement: asyncio sets this on sockets with an explicit protocol alone.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
+
+
+def hosts(listener: socket.socket) -> list[str]:
+    """Return the names of this machine that requests may use; print a warning where other machines may ask."""
+    name = listener.getsockname()[0]
+    if ipaddress.ip_address(name).is_loopback:
+        return LOOPBACK
+    print(
+        f"warning: listening on {name}: whoever reaches this machine sees the page and the held-out users, without a "
+        "password and without encryption; leave --host out to serve this machine alone",
+        file=sys.stderr,
+    )
+    return ["*"]
 
 
 def address(listener: socket.socket) -> str:

@@ -80,7 +80,7 @@ class Handlers:
         history = self._known(asked.history)
         network, padding = self.model.network, self.model.padding
         weights = await self.batches.run(lambda: explain.attention(network, history, padding=padding))  # (latest,)
-        return messages.Attention(books=self._weighed(history[len(history) - len(weights) :], weights))
+        return messages.Attention(books=_weighed(self._books(history[len(history) - len(weights) :]), weights))
 
     async def similar(self, book_id: messages.Id, k: messages.K = 10) -> messages.Similar:
         """List the books nearest to one."""
@@ -141,22 +141,21 @@ class Handlers:
 
     def _reasons(self, history: np.ndarray, books: np.ndarray) -> list[list[messages.Weighed]]:
         """Return after which of the latest books each of `books` is read, the heaviest first."""
-        added = explain.contributions(self.model.transitions, history, books)  # (latest, books)
-        latest = history[::-1][: len(added)]
-        orders = np.argsort(-added, axis=0, kind="stable").T  # (books, latest)
-        reasons = [self._weighed(latest[order], weights[order]) for order, weights in zip(orders, added.T, strict=True)]
-        return [[each for each in why if each.weight] for why in reasons]
+        added = explain.contributions(self.model.transitions, history, books).T  # (books, latest)
+        latest = self._books(history[::-1][: added.shape[1]])
+        reasons = [[each for each in _weighed(latest, weights) if each.weight] for weights in added]
+        return [sorted(why, key=lambda each: -each.weight) for why in reasons]
 
     def _books(self, books: np.ndarray) -> list[messages.Book]:
         listed = self.recommender.listed(books, np.zeros(len(books)))
         return [messages.Book.model_validate(book) for book in listed]
 
-    def _weighed(self, books: np.ndarray, weights: np.ndarray) -> list[messages.Weighed]:
-        listed = self._books(books)
-        return [
-            messages.Weighed(**book.model_dump(), weight=round(weight, DECIMALS))
-            for book, weight in zip(listed, weights.tolist(), strict=True)
-        ]
+
+def _weighed(books: Sequence[messages.Book], weights: np.ndarray) -> list[messages.Weighed]:
+    return [
+        messages.Weighed(book_id=book.book_id, title=book.title, ratings=book.ratings, weight=round(weight, DECIMALS))
+        for book, weight in zip(books, weights.tolist(), strict=True)
+    ]
 
 
 def _refuse(_request: Request, error: Exception) -> JSONResponse:

@@ -17,6 +17,8 @@ function make(tag, properties = {}, ...children) {
 /** Take from a text what would turn the text around it. */
 const shown = (text) => String(text).replace(/[\p{Cc}\u200e\u200f\u202a-\u202e\u2066-\u2069]/gu, "\ufffd");
 const name = (book) => make("bdi", {}, shown(book.title ?? `Book ${book.book_id}`));
+/** The id where the name has none, and the ratings. */
+const facts = (book) => `${book.title === null ? "" : `${shown(book.book_id)} · `}${count(book.ratings, "rating")}`;
 const label = (ranker) => ranker.replaceAll("_", " ").replace("sasrec", "SASRec");
 const percent = (part) => `${Math.round(100 * part)} %`;
 const count = (number, noun) => `${number.toLocaleString("en")} ${noun}${number === 1 ? "" : "s"}`;
@@ -72,7 +74,7 @@ const search = latest(
 );
 
 function hit(book) {
-  const about = make("span", { className: "soft small" }, ` ${shown(book.book_id)} · ${count(book.ratings, "rating")}`);
+  const about = make("span", { className: "soft small" }, ` ${facts(book)}`);
   return make("button", { type: "button", onclick: () => read(book) }, name(book), about);
 }
 
@@ -197,7 +199,7 @@ function recommended(book) {
       ),
     ),
     make("p", { className: "soft small detail" },
-      `${shown(book.book_id)} · score ${book.score.toFixed(2)} · ${count(book.ratings, "rating")}`),
+      `score ${book.score.toFixed(2)} · ${facts(book)}`),
     ...reasons(book.why),
     similar,
   );
