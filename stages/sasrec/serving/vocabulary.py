@@ -1,11 +1,11 @@
 """Translates between the ids of the dump and the indices of the tables."""
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from sasrec.io import files, parquet
 
@@ -22,8 +22,11 @@ class Vocabulary:
 
     def indices_of(self, ids: Sequence[str]) -> list[int | None]:
         """Return the index of each id, or None for an unknown id."""
-        rows = pc.index_in(pa.array(ids, pa.string(), from_pandas=False), value_set=self.ids).to_pylist()
-        return [None if row is None else row + self.first for row in rows]
+        return [self._indices.get(id_) for id_ in ids]
+
+    @cached_property
+    def _indices(self) -> dict[str, int]:
+        return {id_: index for index, id_ in enumerate(self.ids.to_pylist(), start=self.first)}
 
     def ids_of(self, indices: np.ndarray) -> pa.Array:
         """Return the id of each index, (len(indices),) string."""
