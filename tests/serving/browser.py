@@ -1,43 +1,49 @@
 """A headless Chromium, told what to do through the DevTools protocol."""
 
 import json
-import re
+import os
 import shutil
 import subprocess
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-from websockets.sync.client import ClientConnection, connect
+from typing import IO, Any
 
 CHROMIUM = next(filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"])), None)
-OPTIONS = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--remote-debugging-port=0", "about:blank"]
+OPTIONS = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--remote-debugging-pipe"]
 COMPLAINTS = ("Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdded")
 
 
 class Tab:
     """A tab; it notes the addresses that it asked for and what its console says."""
 
-    def __init__(self, connection: ClientConnection) -> None:
-        self._connection = connection
+    def __init__(self, commands: IO[bytes], answers: IO[bytes]) -> None:
+        self._commands, self._answers = commands, answers
         self._number = 0
+        self._session: dict[str, str] = {}
         self.requests: list[str] = []
         self.complaints: list[dict[str, Any]] = []
+        target = self.send("Target.createTarget", url="about:blank")
+        session = self.send("Target.attachToTarget", targetId=target["targetId"], flatten=True)
+        self._session = {"sessionId": session["sessionId"]}
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.send(f"{domain}.enable")
 
     def send(self, method: str, **params: object) -> dict[str, Any]:
         """Call a method of the protocol; return its result."""
         self._number += 1
-        self._connection.send(json.dumps({"id": self._number, "method": method, "params": params}))
-        while (message := json.loads(self._connection.recv(60))).get("id") != self._number:
+        message = {"id": self._number, "method": method, "params": params, **self._session}
+        self._commands.write(json.dumps(message).encode() + b"\0")
+        while (message := self._receive()).get("id") != self._number:
             if message["method"] == "Network.requestWillBeSent":
                 self.requests.append(message["params"]["request"]["url"])
             if message["method"] in COMPLAINTS:
                 self.complaints.append(message["params"])
         return message["result"]
+
+    def _receive(self) -> dict[str, Any]:
+        octets = iter(lambda: self._answers.read(1), b"\0")
+        return json.loads(b"".join(octets))
 
     def open(self, address: str, width: int, height: int = 900) -> None:
         """Open an address in a window of this size."""
@@ -68,16 +74,16 @@ class Tab:
 
 @contextmanager
 def tab(folder: Path) -> Iterator[Tab]:
-    """Start a browser whose profile is in `folder`; end it afterwards."""
+    """Start a browser whose profile is in `folder`, with pipes for the protocol; end it afterwards."""
     assert CHROMIUM is not None
-    command = [CHROMIUM, *OPTIONS, f"--user-data-dir={folder / 'profile'}"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as browser:
+    (commands, to_browser), (from_browser, answers) = os.pipe(), os.pipe()
+    pipes = f'exec "$@" 3<&{commands} 4>&{answers}'  # the descriptors that Chromium takes
+    command = ["sh", "-c", pipes, "sh", CHROMIUM, *OPTIONS, f"--user-data-dir={folder / 'profile'}"]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, pass_fds=(commands, answers)) as browser:
+        os.close(commands)
+        os.close(answers)
         try:
-            assert browser.stderr is not None
-            port = next(found[1] for line in browser.stderr if (found := re.search(r"ws://[^:]+:(\d+)/", line)))
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/json/list") as answer:
-                pages = [target for target in json.load(answer) if target["type"] == "page"]
-            with connect(pages[0]["webSocketDebuggerUrl"], max_size=None) as connection:
-                yield Tab(connection)
+            with os.fdopen(to_browser, "wb", buffering=0) as sink, os.fdopen(from_browser, "rb") as source:
+                yield Tab(sink, source)
         finally:
             browser.terminate()

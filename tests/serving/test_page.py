@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("fastapi", reason="FastAPI is not installed: it comes with the extra `serve`")
-pytest.importorskip("websockets", reason="websockets, which talks to the browser, is not installed")
 import browser
 import uvicorn
 from browser import Tab

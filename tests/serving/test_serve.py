@@ -29,7 +29,6 @@ from sasrec.serving.vocabulary import Vocabulary
 from sasrec.split import transitions
 
 pytest.importorskip("fastapi", reason="FastAPI is not installed: it comes with the extra `serve`")
-pytest.importorskip("httpx", reason="httpx, which the test client needs, is not installed")
 from fastapi.testclient import TestClient
 
 from sasrec.serving.web import app, guard, search
