@@ -1,0 +1,61 @@
+"""SASRec of RecTools (rectools[torch]), by its own fit and recommend."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from rectools import Columns
+from rectools.dataset import Dataset
+from rectools.models import SASRecModel
+from work import (
+    BATCH_SIZE,
+    BLOCKS,
+    DROPOUT,
+    HEADS,
+    LEARNING_RATE,
+    MAX_LEN,
+    RANK_BATCH_SIZE,
+    WIDTH,
+    Histories,
+    K,
+    Recommend,
+)
+
+LOSSES = {"bce": "BCE", "softmax": "softmax"}
+
+
+def prepare(histories: Histories, folder: Path) -> pd.DataFrame:
+    """Return the interactions as a table; an item's time is its place."""
+    columns = {
+        Columns.User: histories.users,
+        Columns.Item: histories.items,
+        Columns.Weight: 1.0,
+        Columns.Datetime: pd.to_datetime(np.arange(len(histories.items)), unit="s"),
+    }
+    return pd.DataFrame(columns)
+
+
+def fit(data: pd.DataFrame, num_epochs: int, loss: str) -> Recommend:
+    """Train; `bce` draws a negative for each position from all items."""
+    dataset = Dataset.construct(data)
+    model = SASRecModel(
+        n_blocks=BLOCKS,
+        n_heads=HEADS,
+        n_factors=WIDTH,
+        dropout_rate=DROPOUT,
+        session_max_len=MAX_LEN,
+        batch_size=BATCH_SIZE,
+        recommend_batch_size=RANK_BATCH_SIZE,
+        lr=LEARNING_RATE,
+        loss=LOSSES[loss],
+        n_negatives=1,
+        epochs=num_epochs,
+    )
+    model.fit(dataset)
+
+    def recommend() -> np.ndarray:
+        users = data[Columns.User].unique()
+        found = model.recommend(users, dataset, k=K, filter_viewed=True)
+        return found[Columns.Item].to_numpy().reshape(len(users), K)
+
+    return recommend
