@@ -1,5 +1,6 @@
 """What the benchmark compares with does the same work, and its dump is the same everywhere."""
 
+import contextlib
 import gzip
 import json
 import os
@@ -17,6 +18,7 @@ from conftest import ROOT, sequences
 from dvc.utils.hydra import apply_overrides
 
 import dump
+import peers
 import presets
 import reference
 from sasrec.core import params
@@ -123,3 +125,71 @@ def test_the_table_of_presets_is_printed_on_an_ascii_terminal(tmp_path: Path) ->
     given = {"PYTHONPATH": paths, "PYTHONIOENCODING": "ascii"}
     done = subprocess.run(command, env=os.environ | given, capture_output=True, text=True, check=True)
     assert done.stdout.count(r"\xb1") == 20
+
+
+def made_up(folder: Path) -> Path:
+    """Histories of 150 users, 8 of 40 items each on average."""
+    return peers.make_up(peers.Sizes(users=150, items=40, mean=8, least=5), folder / "histories.npz")
+
+
+def test_the_made_up_histories_hold_every_item_and_are_of_the_size_asked(tmp_path: Path) -> None:
+    with np.load(made_up(tmp_path)) as histories:
+        lengths = np.diff(histories["offsets"])
+        assert set(histories["items"].tolist()) == set(range(1, 41))
+        assert len(lengths) == 150 and lengths.min() == 5 and 7 < lengths.mean() < 9
+
+
+def test_a_peer_fits_and_ranks_in_a_process_of_its_own(tmp_path: Path) -> None:
+    measured = peers.measure(peers.FAST, "whole", made_up(tmp_path), num_epochs=1)
+    assert measured["whole_seconds"] == measured["fit_seconds"] + measured["rank_seconds"]
+    assert 0 < measured["rank_cpu_seconds"] < measured["fit_cpu_seconds"]
+
+
+@pytest.mark.long
+def test_a_turn_fills_the_table_of_peers(tmp_path: Path) -> None:
+    path = made_up(tmp_path)
+    turn = peers.measure_turn([peers.FAST, peers.PORTABLE], {"long": path, "short": path}, num_epochs=1)
+    table = peers.as_markdown(peers.summarise([peers.FAST, peers.PORTABLE], [turn]))
+    assert [line.count("x") for line in table.splitlines()[2:]] == [6, 6]
+
+
+def test_a_peer_is_compared_with_the_first_of_its_own_turn() -> None:
+    columns = {column.key: 1.0 for column in peers.COLUMNS} | {"peak_mb": 1.0}
+    turns = [
+        {
+            (title, column.work, column.histories): columns | {"rank_cpu_seconds": seconds}
+            for column in peers.COLUMNS
+            for title, seconds in (("this project, fast", ours), ("RecBole", theirs))
+        }
+        for ours, theirs in ((1.0, 2.0), (2.0, 6.0), (1.0, 5.0))
+    ]
+    row = peers.summarise([peers.FAST, peers.PEERS[-1]], turns)[1]
+    ratios = row["columns"]["rank, short histories"]["times_first"]
+    assert ratios == {"median": 3, "min": 2, "max": 5}
+
+
+@pytest.mark.parametrize(
+    ("found", "reason"),
+    [
+        ([[2, 3], [1, 4]], None),
+        ([[2, 1], [1, 4]], "in the user's history"),
+        ([[2, 2], [1, 4]], "recommended twice"),
+        ([[2, 3]], "not 2 items for each of 2 users"),
+        ([[0, 2], [1, 4]], "not 2 items for each of 2 users"),
+    ],
+)
+def test_what_a_peer_recommends_is_checked(
+    monkeypatch: pytest.MonkeyPatch, found: list[list[int]], reason: str | None
+) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks/peers")
+    import work
+
+    monkeypatch.setattr(work, "K", 2)
+    histories = work.Histories(items=np.array([1, 2, 3]), offsets=np.array([0, 1, 3]), num_items=4)
+    with contextlib.nullcontext() if reason is None else pytest.raises(SystemExit, match=reason):
+        work.require_unseen(np.array(found), histories)
+
+
+def test_the_page_shows_the_measured_table_of_peers() -> None:
+    rows = json.loads(peers.RESULT.read_text())["rows"]
+    assert peers.as_markdown(rows) in (ROOT / "docs/performance.md").read_text()
