@@ -99,7 +99,7 @@ verify-arm: $(VENV)/installed  ## compare with an emulated ARM processor; needs 
 bench: $(VENV)/installed  ## compare every stage with the plain algorithm, at Goodreads' size; takes half an hour
 	python benchmarks/bench.py $(BENCH)
 
-bench-peers: $(VENV)/installed  ## compare training and ranking with other libraries' SASRec, on made-up histories or DATA; takes forty minutes and 4 GB
+bench-peers: $(VENV)/installed  ## compare training and ranking with other libraries' SASRec, on made-up histories or DATA; takes an hour and 5 GB
 	python benchmarks/peers.py $(if $(DATA),--data $(call quoted,$(DATA))) $(PEERS)
 
 growth: $(VENV)/report  ## measure the data stages at 1, 3 and 10 times Goodreads' size; takes half an hour and 20 GB
