@@ -42,8 +42,11 @@ class Tab:
         return message["result"]
 
     def _receive(self) -> dict[str, Any]:
-        octets = iter(lambda: self._answers.read(1), b"\0")
-        return json.loads(b"".join(octets))
+        octets = bytearray()
+        while (octet := self._answers.read(1)) != b"\0":
+            assert octet, "the browser has ended"
+            octets += octet
+        return json.loads(octets)
 
     def open(self, address: str, width: int, height: int = 900) -> None:
         """Open an address in a window of this size."""
@@ -77,8 +80,8 @@ def tab(folder: Path) -> Iterator[Tab]:
     """Start a browser whose profile is in `folder`, with pipes for the protocol; end it afterwards."""
     assert CHROMIUM is not None
     (commands, to_browser), (from_browser, answers) = os.pipe(), os.pipe()
-    pipes = f'exec "$@" 3<&{commands} 4>&{answers}'  # the descriptors that Chromium takes
-    command = ["sh", "-c", pipes, "sh", CHROMIUM, *OPTIONS, f"--user-data-dir={folder / 'profile'}"]
+    pipes = f'exec "$@" 3<&{commands} 4>&{answers}'  # the descriptors that Chromium takes; not every sh knows numbers above 9
+    command = ["bash", "-c", pipes, "bash", CHROMIUM, *OPTIONS, f"--user-data-dir={folder / 'profile'}"]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL, pass_fds=(commands, answers)) as browser:
         os.close(commands)
         os.close(answers)
