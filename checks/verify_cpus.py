@@ -1,6 +1,7 @@
 """Runs all stages on a small demo under several emulated processors and compares every output with the native one.
 
-Needs qemu-x86_64 (Debian: apt-get install qemu-user). Emulation is slow: about four minutes on two cores.
+Each processor gets another number of threads, so that these need no emulation of their own. Needs qemu-x86_64 (Debian:
+apt-get install qemu-user). Emulation is slow: about four minutes on two cores.
 """
 
 import hashlib
@@ -15,7 +16,8 @@ from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parent.parent
 STAGES = ["fetch", "parse_gzip", "filter_reindex", "split", "train_gpu", "evaluate"]
-CPUS = ["Haswell", "Skylake-Client", "EPYC"]  # the first Intel with AVX2, a later one, AMD
+CPUS = {"Haswell": 1, "Skylake-Client": 4, "EPYC": 2}  # the first Intel with AVX2, a later one, AMD: and their threads
+NATIVE_THREADS = 2
 SMALL = {
     "fetch": {"demo_users": 300},
     "evaluation": {"num_user_sample": 50},
@@ -23,11 +25,12 @@ SMALL = {
 }
 
 
-def prepare(folder: Path) -> Path:
-    """Create and return `folder`, with the params of a small run."""
+def prepare(folder: Path, num_threads: int = NATIVE_THREADS) -> Path:
+    """Create and return `folder`, with the params of a small run with `num_threads`."""
     params = YAML(typ="safe").load(ROOT / "params.yaml")
     for section, changes in SMALL.items():
         params[section].update(changes)
+    params["machine"]["num_threads"] = num_threads
     folder.mkdir()
     YAML(typ="safe").dump(params, folder / "params.yaml")
     return folder
@@ -56,13 +59,16 @@ def main() -> None:
         sys.exit("error: needs an x86-64 machine with qemu-x86_64; on Debian: apt-get install qemu-user")
     with tempfile.TemporaryDirectory() as scratch:
         native = run_stages(prepare(Path(scratch, "native")), [sys.executable], STAGES)
-        print(f"native: {len(native)} files, weights {native['models/sasrec.safetensors'][:16]}", flush=True)
+        weights = native["models/sasrec.safetensors"][:16]
+        print(f"native, threads {NATIVE_THREADS}: {len(native)} files, weights {weights}", flush=True)
         failed = False
-        for cpu in CPUS:
-            emulated = run_stages(prepare(Path(scratch, cpu)), [emulator, "-cpu", cpu, sys.executable], STAGES)
+        for cpu, num_threads in CPUS.items():
+            python = [emulator, "-cpu", cpu, sys.executable]
+            emulated = run_stages(prepare(Path(scratch, cpu), num_threads), python, STAGES)
             others = differing(native, emulated)
             failed = failed or bool(others)
-            print(f"{cpu}: {'differs in ' + ', '.join(others) if others else 'the same bytes'}", flush=True)
+            result = f"differs in {', '.join(others)}" if others else "the same bytes"
+            print(f"{cpu}, threads {num_threads}: {result}", flush=True)
     sys.exit(failed)
 
 

@@ -1,8 +1,7 @@
 """Environment variables that make results bit-identical across machines.
 
-The last bit of a float sum depends on the number of threads and the width of the vectors. PyTorch and MKL choose both
-for the machine, once, when torch is imported. So a stage must apply `environment()` before it imports torch, and this
-module must not import torch.
+The last bit of a float sum depends on the width of the vectors. PyTorch and MKL choose it for the machine, once, when
+torch is imported. So a stage must apply `environment()` before it imports torch, and this module must not import torch.
 """
 
 import os
