@@ -6,13 +6,18 @@ from typing import NamedTuple
 
 import msgspec
 import numpy as np
+import pyarrow as pa
 from work import BATCH_SIZE, BLOCKS, DROPOUT, HEADS, LEARNING_RATE, MAX_LEN, WIDTH, Histories, K, Recommend
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import measure
+from sasrec.evaluation import baselines
+from sasrec.model.sasrec import Sasrec
 from sasrec.runtime import device
+from sasrec.serving.model_folder import Model
 from sasrec.serving.recommender import Recommender
+from sasrec.serving.vocabulary import Vocabulary
 from sasrec.split.datasets import TrainingSet
 from sasrec.split.sequences import Sequences
 from sasrec.training import loop, step
@@ -34,13 +39,20 @@ def prepare(histories: Histories, folder: Path) -> Data:
 
 def fit(data: Data, num_epochs: int, loss: str) -> Recommend:
     """Train without validation, as the other libraries do here."""
-    sasrec, train_params = measure.params(loss=loss, batch_size=BATCH_SIZE, lr=LEARNING_RATE, num_threads=1)
+    sasrec, train_params = measure.params(loss=loss, batch_size=BATCH_SIZE, lr=LEARNING_RATE)
     sizes = {"max_len": MAX_LEN, "hidden_units": WIDTH, "num_layers": BLOCKS, "num_heads": HEADS}
     sasrec = msgspec.structs.replace(sasrec, **sizes, dropout_rate=DROPOUT)
-    where = device.use("cpu", train_params.num_threads)
+    where = device.use("cpu", num_threads=1)
     state = step.start(data.train, train_params, sasrec, where)
     take_step = loop.step_function(state, data.train)
     num_steps = num_epochs * (data.train.num_users // train_params.batch_size)
     loop.train_epoch(state, take_step, num_steps, data.checkpoint)
-    recommender = Recommender(state.model)
-    return lambda: recommender.recommend(data.train.histories, K).books
+    recommender = Recommender(as_model(state.model, data.train))
+    return lambda: recommender.recommend_indices(data.train.histories, K).books
+
+
+def as_model(network: Sasrec, train: TrainingSet) -> Model:
+    """Return the network as a model that ranks alone, as the other libraries' do."""
+    ids = Vocabulary(pa.array(np.arange(1, train.num_books + 1)).cast(pa.string()), 1)
+    ratings = baselines.counts(train)
+    return Model(network, 0.0, True, ids, ratings, ratings, train.transitions)
