@@ -17,8 +17,8 @@ function make(tag, properties = {}, ...children) {
 /** Take from a text what would turn the text around it. */
 const shown = (text) => String(text).replace(/[\p{Cc}\u200e\u200f\u202a-\u202e\u2066-\u2069]/gu, "\ufffd");
 const name = (book) => make("bdi", {}, shown(book.title ?? `Book ${book.book_id}`));
-/** The id where the name has none, and the ratings. */
-const facts = (book) => `${book.title === null ? "" : `${shown(book.book_id)} · `}${count(book.ratings, "rating")}`;
+/** The id where the name is a title, and the ratings. */
+const facts = (book) => `${book.title === null ? "" : `id ${shown(book.book_id)} · `}${count(book.ratings, "rating")}`;
 const label = (ranker) => ranker.replaceAll("_", " ").replace("sasrec", "SASRec");
 const percent = (part) => `${Math.round(100 * part)} %`;
 const count = (number, noun) => `${number.toLocaleString("en")} ${noun}${number === 1 ? "" : "s"}`;
