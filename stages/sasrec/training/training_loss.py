@@ -10,6 +10,7 @@ from sasrec.model.sasrec import Sasrec
 from sasrec.runtime.world import ALONE, World
 from sasrec.split.datasets import TrainingSet
 from sasrec.training import shared_negatives
+from sasrec.training.lookup import lookup
 from sasrec.training.losses import LOSSES, Catalogue, OwnLogits, Shared
 from sasrec.training.params import TrainParams
 from sasrec.training.sampling import Batch
@@ -58,9 +59,8 @@ class TrainingLoss(nn.Module):
 
     def _own(self, batch: Batch, random_bytes: RandomBytes, _shared: None) -> OwnLogits:
         candidates = torch.cat([batch.positives[..., None], batch.negatives], -1)  # (rows, length, 1 + num_negatives)
-        features, embedded = self._embed(batch, candidates.flatten(), random_bytes)
-        # logits: (positions, 1 + num_negatives)
-        logits = (features[:, None] * embedded.view(len(features), *candidates.shape[2:], features.shape[1])).sum(-1)
+        features, embedded = self._embed(batch, candidates.flatten(0, 1), random_bytes)
+        logits = (features[:, None] * embedded).sum(-1)  # (positions, 1 + num_negatives)
         return OwnLogits(logits[:, 0], logits[:, 1:], self.sampling_rate, self.calibration)
 
     def _shared(self, batch: Batch, random_bytes: RandomBytes, shared: shared_negatives.SharedNegatives) -> Shared:
@@ -76,12 +76,7 @@ class TrainingLoss(nn.Module):
         return Catalogue(features, batch.positives.flatten(), self.model.item_embedding.weight)
 
     def _embed(self, batch: Batch, others: Tensor, random_bytes: RandomBytes) -> tuple[Tensor, Tensor]:
-        """Return the features, (positions, hidden_units), and the embeddings of `others`, (len(others), hidden_units).
-
-        One lookup serves both, because the gradient of each lookup is a table of all books.
-        """
-        embedded = self.model.item_embedding(torch.cat([batch.history.flatten(), others]))
-        items, embedded_others = embedded.split([batch.history.numel(), len(others)])
-        items = items.view(*batch.history.shape, items.shape[1])  # (rows, length, hidden_units)
+        """Return the features, (positions, hidden_units), and the embeddings of `others`, (..., hidden_units)."""
+        items, embedded = lookup(self.model.item_embedding.weight, batch.history, others)
         features = self.model.encode(items, batch.positions, batch.segments, random_bytes)
-        return features.flatten(0, 1), embedded_others
+        return features.flatten(0, 1), embedded
