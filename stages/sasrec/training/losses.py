@@ -88,9 +88,10 @@ class _LogSumExp(torch.autograd.Function):
     ) -> Tensor:
         logits = matmul.linear(features, negatives, offsets).float()  # (positions, num_negatives)
         logits.scatter_add_(1, hits[:, None], hit_offsets[:, None])
-        shares = logits.softmax(-1)  # (positions, num_negatives)
+        largest = logits.amax(-1)  # (positions,)
+        shares = torch.softmax(logits, -1, out=logits)  # (positions, num_negatives), in place: they are 26 MB
         context.save_for_backward(features, negatives, shares)
-        return logits.amax(-1) - shares.amax(-1).log()  # the largest share is exp(the largest logit) / the sum
+        return largest - shares.amax(-1).log()  # the largest share is exp(the largest logit) / the sum
 
     @staticmethod
     @once_differentiable
