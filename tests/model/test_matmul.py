@@ -95,19 +95,29 @@ def test_a_linear_layer_and_its_gradients_are_those_of_pytorch(
     torch.testing.assert_close(found, with_gradients(torch.nn.functional.linear(*inputs), *inputs))
 
 
+@pytest.mark.parametrize("is_portable", [False, True])
+@pytest.mark.parametrize("shape", [(4, 9, 6), (1, 1, 6), (0, 9, 6)])
+def test_a_layer_in_parts_and_its_gradients_are_those_of_the_whole(
+    monkeypatch: pytest.MonkeyPatch, is_portable: bool, shape: tuple[int, ...]
+) -> None:
+    monkeypatch.setattr(matmul, "PORTABLE", is_portable)
+    x, weight = draw(*shape), draw(12, 6)
+    found = with_gradients(torch.cat(matmul.linear_parts(x, weight, 3), -1), x, weight)
+    torch.testing.assert_close(found, with_gradients(torch.nn.functional.linear(x, weight), x, weight))
+
+
 @pytest.mark.parametrize(
     ("batch", "rows", "terms", "columns"),
     [(1, 5, 6, 5), (3, 1, 6, 7), (4, 9, 1, 1), (7, 8, 8, 8), (0, 5, 6, 5), (3, 0, 6, 7), (3, 5, 6, 0)],
 )
 @pytest.mark.parametrize("transposed", [False, True])
-def test_products_of_batches_and_their_gradients_are_those_of_pytorch(
+def test_products_of_batches_are_those_of_pytorch(
     portable: None, batch: int, rows: int, terms: int, columns: int, transposed: bool
 ) -> None:
-    x, a = draw(batch, rows, columns), draw(batch, rows, terms)
-    b = draw(batch, terms, columns).mT if transposed else draw(batch, columns, terms)
-    found = with_gradients(matmul.add_batched(x, a, b, 0.3), x, a, b) + with_gradients(matmul.batched(a, b), a, b)
-    expected = with_gradients(x + 0.3 * a @ b.mT, x, a, b) + with_gradients(a @ b.mT, a, b)
-    torch.testing.assert_close(found, expected)
+    x, a = draw(batch, rows, columns).detach(), draw(batch, rows, terms).detach()
+    b = draw(batch, columns, terms).detach().mT if transposed else draw(batch, terms, columns).detach()
+    torch.testing.assert_close(matmul.products(a, b), a @ b)
+    torch.testing.assert_close(matmul.add_products(x, a, b, 0.3), x + 0.3 * a @ b)
 
 
 @pytest.mark.parametrize(
@@ -117,12 +127,12 @@ def test_products_of_batches_and_their_gradients_are_those_of_pytorch(
 def test_products_of_batches_do_not_depend_on_the_number_of_threads(
     portable: None, batch: int, rows: int, terms: int, columns: int
 ) -> None:
-    a, b = draw(batch, rows, terms).detach(), draw(batch, columns, terms).detach()
+    a, b = draw(batch, rows, terms).detach(), draw(batch, columns, terms).detach().mT
     num_threads = torch.get_num_threads()
     found = []
     for count in (1, 2, 3, 4, 8):
         torch.set_num_threads(count)
-        found.append(matmul.batched(a, b))
+        found.append(matmul.products(a, b))
     torch.set_num_threads(num_threads)
     assert all(each.equal(found[0]) for each in found)
 

@@ -1,9 +1,12 @@
 """Dropout with masks that do not depend on the number of processes."""
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from sasrec.model import matmul
 
 
 class RandomBytes(NamedTuple):
@@ -25,26 +28,53 @@ class RandomBytes(NamedTuple):
         return words.view(torch.uint8)[self.rows.start * per_row : self.rows.stop * per_row].view(shape)
 
 
-def dropout_mask(x: Tensor, rate: float, random_bytes: RandomBytes) -> Tensor:
-    """Return a mask of the shape (rows, ...) and dtype of x: 0 with probability `rate`, else 1 / (1 - rate).
-
-    The rate is rounded to a multiple of 1/256, because one random byte decides each element. That is many times faster
-    than a Bernoulli draw.
-    """
-    threshold = min(round(rate * 256), 255)  # at most 255 / 256 is dropped
-    octets = random_bytes.draw(x.shape, x.device)
-    return octets.to(x.dtype).ge_(threshold).mul_(256 / (256 - threshold))
-
-
 def dropout(x: Tensor, rate: float, random_bytes: RandomBytes | None) -> Tensor:
     """Return x, (rows, ...), with each element zeroed with probability `rate`, the others scaled; x if no bytes."""
-    if random_bytes is None or rate == 0:
-        return x
-    return x * dropout_mask(x, rate, random_bytes)
+    kept, scale = draw_mask(x.shape, x.device, rate, random_bytes)
+    return x if kept is None else _Dropout.apply(x, kept, scale)
 
 
 def add_dropped(x: Tensor, change: Tensor, rate: float, random_bytes: RandomBytes | None) -> Tensor:
-    """Return x + dropout(change), (rows, ...), in one pass."""
+    """Return x + dropout(change), (rows, ...)."""
+    dropped = dropout(change, rate, random_bytes)
+    is_new = dropped is not change and dropped.dtype == x.dtype
+    return dropped.add_(x) if is_new else x + dropped
+
+
+def draw_mask(
+    shape: torch.Size, device: torch.device, rate: float, random_bytes: RandomBytes | None
+) -> tuple[Tensor | None, float]:
+    """Return which elements of `shape` (rows, ...) are kept, uint8: 0 with probability `rate`, else 1; and their scale.
+
+    The rate is rounded to a multiple of 1/256, because one random byte decides each element. That is many times faster
+    than a Bernoulli draw. Without bytes, or at the rate 0, all are kept: None.
+    """
     if random_bytes is None or rate == 0:
-        return x + change
-    return torch.addcmul(x, change, dropout_mask(change, rate, random_bytes))
+        return None, 1.0
+    threshold = min(round(rate * 256), 255)  # at most 255 / 256 is dropped
+    return random_bytes.draw(shape, device).ge_(threshold), 256 / (256 - threshold)
+
+
+def times_mask(x: Tensor, kept: Tensor, scale: float) -> Tensor:
+    """Return x * kept * scale, a new tensor of the shape and type of x; fewer passes than with `kept` as floats."""
+    return kept.to(x.dtype).mul_(scale).mul_(x)
+
+
+class _Context(matmul.Context, Protocol):
+    scale: float
+
+
+class _Dropout(torch.autograd.Function):
+    """`times_mask`, with its gradient; it keeps bytes until then, not floats."""
+
+    @staticmethod
+    def forward(context: _Context, x: Tensor, kept: Tensor, scale: float) -> Tensor:
+        context.save_for_backward(kept)
+        context.scale = scale
+        return times_mask(x, kept, scale)
+
+    @staticmethod
+    @once_differentiable
+    def backward(context: _Context, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        (kept,) = context.saved_tensors
+        return times_mask(gradient, kept, context.scale), None, None

@@ -1,7 +1,6 @@
-"""LayerNorm and softmax whose gradients, in portable mode, do not depend on the number of threads.
+"""A LayerNorm whose gradient, in portable mode, does not depend on the number of threads.
 
-PyTorch's LayerNorm gives each thread some rows, adds up the gradient of the weights there, and then adds up the
-threads. Its gradient of a softmax rounds otherwise with one thread than with several.
+PyTorch's gives each thread some rows, adds up the gradient of the weights there, and then adds up the threads.
 """
 
 from collections.abc import Iterator
@@ -21,14 +20,6 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
         return F.layer_norm(x, weight.shape, weight, bias, eps)
     normalised: Tensor = _LayerNorm.apply(x, weight, bias, eps)
     return normalised
-
-
-def softmax(scores: Tensor) -> Tensor:
-    """Return the softmax of `scores` over their last dimension."""
-    if not matmul.is_portable(scores):
-        return scores.softmax(-1)
-    weights: Tensor = _Softmax.apply(scores)
-    return weights
 
 
 class _LayerNorm(torch.autograd.Function):
@@ -58,20 +49,3 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(num_threads)
-
-
-class _Softmax(torch.autograd.Function):
-    """`softmax`, with its gradient."""
-
-    @staticmethod
-    def forward(context: matmul.Context, scores: Tensor) -> Tensor:
-        weights = scores.softmax(-1)
-        context.save_for_backward(weights)
-        return weights
-
-    @staticmethod
-    @once_differentiable
-    def backward(context: matmul.Context, gradient: Tensor) -> Tensor:
-        (weights,) = context.saved_tensors
-        weighted = gradient * weights
-        return weighted.addcmul_(weights, weighted.sum(-1, keepdim=True), value=-1)

@@ -34,16 +34,40 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return rows.view(*x.shape[:-1], len(weight))  # (..., outputs)
 
 
-def batched(a: Tensor, b: Tensor) -> Tensor:
-    """Return a @ b.T of each pair, (batch, rows, columns), for a (batch, rows, terms) and b (batch, columns, terms)."""
-    return _Batched.apply(a, b) if is_portable(a) else a @ b.transpose(1, 2)
+def linear_parts(x: Tensor, weight: Tensor, num_parts: int) -> tuple[Tensor, ...]:
+    """Return linear(x, weight) in `num_parts` tensors, (..., outputs / num_parts), none a slice of another."""
+    if not is_plain(x):
+        return F.linear(x, weight).chunk(num_parts, -1)
+    parts: tuple[Tensor, ...] = _LinearParts.apply(x, weight, num_parts)
+    return parts
 
 
-def add_batched(x: Tensor, a: Tensor, b: Tensor, scale: float) -> Tensor:
-    """Return x + scale * batched(a, b), (batch, rows, columns), for x of that shape."""
+def product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Return a @ b.T + bias, (rows, columns), for a (rows, terms), b (columns, terms) and bias (columns,)."""
+    return _product(a, b, bias) if is_portable(a) else F.linear(a, b, bias)
+
+
+def add_product(x: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """Return x + product(a, b), (rows, columns), in the memory of x."""
+    return x.add_(_product(a, b)) if is_portable(a) else x.addmm_(a, b.T)
+
+
+def weight_gradient(x: Tensor, gradient: Tensor) -> Tensor:
+    """Return gradient.T @ x, (outputs, inputs), for x (rows, inputs) and the gradient (rows, outputs) of a product."""
+    # x first: oneDNN copies the first factor, and x is rarely the wider one.
+    return _product(x.T, gradient.T).T if is_portable(x) else gradient.T @ x
+
+
+def products(a: Tensor, b: Tensor) -> Tensor:
+    """Return a @ b of each pair, (batch, rows, columns), for a (batch, rows, terms) and b (batch, terms, columns)."""
+    return _products(a, b) if is_portable(a) else a @ b
+
+
+def add_products(x: Tensor, a: Tensor, b: Tensor, scale: float) -> Tensor:
+    """Return x + scale * products(a, b), (batch, rows, columns), a new tensor."""
     if not is_portable(a):
-        return torch.baddbmm(x, a, b.transpose(1, 2), alpha=scale)
-    return torch.add(x, _Batched.apply(a, b), alpha=scale)
+        return torch.baddbmm(x, a, b, alpha=scale)
+    return _products(a, b).mul_(scale).add_(x)
 
 
 def column_sums(x: Tensor) -> Tensor:
@@ -52,18 +76,21 @@ def column_sums(x: Tensor) -> Tensor:
     PyTorch gives each thread whole blocks of 32 columns and, perhaps, the rest. It adds up 4 to 7 columns in another
     order where they are alone, so these are a product with ones.
     """
-    if 4 <= x.shape[1] % 32 <= 7:
-        return _product(x.new_ones(1, len(x)), x.T)[0]
+    if is_portable(x) and 4 <= x.shape[1] % 32 <= 7:
+        return _product(x.new_ones(2, len(x)), x.T)[0]  # two rows, as `_product` says
     return x.sum(0)
 
 
 def is_portable(x: Tensor) -> bool:
     """Return whether oneDNN multiplies x: not in fast mode, on a GPU, under autocast, or while exporting a graph."""
-    if not PORTABLE or x.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
-        return False
+    return PORTABLE and torch.backends.mkldnn.is_available() and is_plain(x)
+
+
+def is_plain(x: Tensor) -> bool:
+    """Return whether x is computed on the CPU in its own type: not on a GPU, under autocast, or while exporting."""
     # torch.jit leaves this public function out of its __all__, so mypy calls it private.
     is_exported = torch.jit.is_tracing()  # type: ignore[attr-defined]
-    return torch.backends.mkldnn.is_available() and not is_exported
+    return x.device.type == "cpu" and not torch.is_autocast_enabled("cpu") and not is_exported
 
 
 class Context(Protocol):
@@ -91,29 +118,33 @@ class _Linear(torch.autograd.Function):
         needs_x, needs_weight, needs_bias = context.needs_input_grad
         return (
             _product(gradient, weight.T) if needs_x else None,
-            # x first: oneDNN copies the first factor, and x is rarely the wider one.
-            _product(x.T, gradient.T).T if needs_weight else None,
+            weight_gradient(x, gradient) if needs_weight else None,
             column_sums(gradient) if needs_bias else None,
         )
 
 
-class _Batched(torch.autograd.Function):
-    """`batched`, with its gradients."""
+class _LinearParts(torch.autograd.Function):
+    """`linear_parts`, with its gradients."""
 
     @staticmethod
-    def forward(context: Context, a: Tensor, b: Tensor) -> Tensor:
-        context.save_for_backward(a, b)
-        return _products(a, b.transpose(1, 2))
+    def forward(context: Context, x: Tensor, weight: Tensor, num_parts: int) -> tuple[Tensor, ...]:
+        context.save_for_backward(x, weight)
+        rows = x.flatten(0, -2)  # (rows, inputs)
+        return tuple(product(rows, part).unflatten(0, x.shape[:-1]) for part in weight.chunk(num_parts))
 
     @staticmethod
     @once_differentiable
-    def backward(context: Context, gradient: Tensor) -> tuple[Tensor, Tensor]:
-        a, b = context.saved_tensors
-        gradient_a = _products(gradient, b)  # (batch, rows, terms)
-        if b.is_contiguous():
-            return gradient_a, _products(gradient.transpose(1, 2), a)  # (batch, columns, terms)
-        # A transposed b gets a transposed gradient, so that the preceding backward need not copy it.
-        return gradient_a, _products(a.transpose(1, 2), gradient).transpose(1, 2)  # (batch, columns, terms)
+    def backward(context: Context, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = context.saved_tensors
+        rows, by_part = x.flatten(0, -2), [gradient.flatten(0, -2) for gradient in gradients]
+        first, *others = zip(by_part, weight.chunk(len(by_part)), strict=True)
+        of_rows = product(first[0], first[1].T)  # (rows, inputs)
+        for gradient, part in others:
+            of_rows = add_product(of_rows, gradient, part.T)
+        # For oneDNN the transpose must be contiguous: so one copy serves all.
+        columns = rows.T.contiguous() if is_portable(rows) else rows.T  # (inputs, rows)
+        of_weight = torch.cat([weight_gradient(columns.T, gradient) for gradient in by_part])
+        return of_rows.view(x.shape), of_weight, None
 
 
 def _product(a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:

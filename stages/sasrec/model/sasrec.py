@@ -11,12 +11,13 @@ import torch
 from safetensors.torch import load as from_bytes
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from sasrec.core.params import Count, about
 from sasrec.io import digests, files
 from sasrec.model import fixed_order, matmul
+from sasrec.model.attention import attend
 from sasrec.model.dropout import RandomBytes, add_dropped, dropout
+from sasrec.model.feed_forward import transform
 
 LAYER_NORM_EPS = 1e-6
 MASK_PENALTY = 1e9  # subtracted from a masked position's score, so that its weight is exactly 0
@@ -75,25 +76,16 @@ class SelfAttention(nn.Module):
         self.query_key_value = Linear(params.hidden_units, 3 * params.hidden_units, bias=False)
         self.output = Linear(params.hidden_units, params.hidden_units, bias=False)
 
-    def forward(self, x: Tensor, mask: Tensor, random_bytes: RandomBytes | None) -> Tensor:
-        """Return the attention output at the last positions of x, (rows, num_queries, hidden_units).
+    def forward(
+        self, x: Tensor, mask: Tensor, random_bytes: RandomBytes | None, num_queries: int | None = None
+    ) -> Tensor:
+        """Return the output at the last `num_queries` positions of x (None: at all), (rows, num_queries, hidden_units).
 
         `mask` (rows, num_queries, length) is added to the scores.
         """
-        rows, length, width = x.shape
-        num_queries = mask.shape[1]
-        head_width = width // self.num_heads
-        parts = self.query_key_value(x).view(rows, length, 3, self.num_heads, head_width).unbind(2)  # query, key, value
-        heads = (part.transpose(1, 2).reshape(rows * self.num_heads, length, head_width) for part in parts)
-        query, key, value = heads  # each (rows * num_heads, length, head_width)
-        query = query[:, length - num_queries :]  # (rows * num_heads, num_queries, head_width)
-        mask = mask.repeat_interleave(self.num_heads, 0) if self.num_heads > 1 else mask  # one for each head
-        scores = matmul.add_batched(mask, query, key, scale=head_width**-0.5)  # (rows * num_heads, num_queries, length)
-        weights = fixed_order.softmax(scores).view(rows, self.num_heads, num_queries, length)
-        weights = dropout(weights, self.dropout_rate, random_bytes).view(scores.shape)
-        mixed = matmul.batched(weights, value.transpose(1, 2))  # (rows * num_heads, num_queries, head_width)
-        mixed = mixed.view(rows, self.num_heads, num_queries, head_width).transpose(1, 2)  # heads after queries
-        return self.output(mixed.reshape(rows, num_queries, width))  # (rows, num_queries, hidden_units)
+        query, key, value = matmul.linear_parts(x, self.query_key_value.weight, num_parts=3)
+        query = last(query, num_queries)
+        return self.output(attend(query, key, value, mask, self.num_heads, self.dropout_rate, random_bytes))
 
 
 class FeedForward(nn.Module):
@@ -107,7 +99,8 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor, random_bytes: RandomBytes | None) -> Tensor:
         """Return (rows, length, hidden_units)."""
-        return self.outer(dropout(F.relu(self.inner(x)), self.dropout_rate, random_bytes))
+        inner, outer = ((layer.weight, layer.bias) for layer in (self.inner, self.outer))
+        return transform(x, inner, outer, self.dropout_rate, random_bytes)
 
 
 class Block(nn.Module):
@@ -122,14 +115,17 @@ class Block(nn.Module):
         self.feed_forward = FeedForward(params)
         self.feed_forward_norm = LayerNorm(params.hidden_units, eps=LAYER_NORM_EPS)
 
-    def forward(self, x: Tensor, mask: Tensor, random_bytes: RandomBytes | None) -> Tensor:
-        """Return the new features of the last positions, (rows, num_queries, hidden_units).
+    def forward(
+        self, x: Tensor, mask: Tensor, random_bytes: RandomBytes | None, num_queries: int | None = None
+    ) -> Tensor:
+        """Return the features of the last `num_queries` positions (None: of all), (rows, num_queries, hidden_units).
 
         `mask` is (rows, num_queries, length). With fewer queries than positions, the others cost only their keys and
         values.
         """
-        attended = self.attention(self.attention_norm(x) if self.norm_first else x, mask, random_bytes)
-        x = add_dropped(x[:, -mask.shape[1] :], attended, self.dropout_rate, random_bytes)
+        normed = self.attention_norm(x) if self.norm_first else x
+        attended = self.attention(normed, mask, random_bytes, num_queries)
+        x = add_dropped(last(x, num_queries), attended, self.dropout_rate, random_bytes)
         if self.norm_first:
             transformed = self.feed_forward(self.feed_forward_norm(x), random_bytes)
             return add_dropped(x, transformed, self.dropout_rate, random_bytes)
@@ -181,19 +177,24 @@ class Sasrec(nn.Module):
         x = items + self.position_embedding(positions)  # (rows, length, hidden_units)
         x = self.embedding_norm(dropout(x, self.params.dropout_rate, random_bytes))
         mask = _causal_mask(segments, x.dtype)  # (rows, length, length)
-        first_query = 0 if num_queries is None else x.shape[1] - num_queries
         for block in self.blocks[:-1]:
             x = block(x, mask, random_bytes)
         for block in self.blocks[-1:]:
-            x = block(x, mask[:, first_query:], random_bytes)  # (rows, num_queries, hidden_units)
-            first_query = 0
-        return self.final_norm(x[:, first_query:])
+            x = block(x, last(mask, num_queries), random_bytes, num_queries)  # (rows, num_queries, hidden_units)
+        return self.final_norm(last(x, num_queries))
+
+
+def last(x: Tensor, num_positions: int | None) -> Tensor:
+    """Return the last `num_positions` of x, (rows, positions, ...); x if None, because a slice's gradient is a copy."""
+    return x if num_positions is None else x[:, -num_positions:]
 
 
 def _causal_mask(segments: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return (rows, length, length) to add to scores: 0 where a position sees the other, else -MASK_PENALTY."""
-    sees = (segments[:, :, None] == segments[:, None, :]).tril()  # (rows, length, length) bool
-    return sees.to(dtype).sub_(1).mul_(MASK_PENALTY)
+    """Return (rows, length, length) to add to scores: 0 where a position sees the other, else -MASK_PENALTY or less."""
+    numbers = segments.to(dtype)  # floats are many times faster than whole numbers and bools
+    differences = numbers[:, :, None] - numbers[:, None]  # (rows, length, length): 0 within a history, else 1 or more
+    is_later = torch.ones_like(differences[0]).triu(1)
+    return differences.abs_().add_(is_later).mul_(-MASK_PENALTY)
 
 
 def num_weights(params: SasrecParams, num_books: int) -> int:
