@@ -47,5 +47,7 @@ def one_thread() -> Iterator[None]:
     """Let PyTorch use one thread, for sums that it would divide among the threads."""
     num_threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(num_threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(num_threads)

@@ -193,7 +193,7 @@ def _causal_mask(segments: Tensor, dtype: torch.dtype) -> Tensor:
     """Return (rows, length, length) to add to scores: 0 where a position sees the other, else -MASK_PENALTY or less."""
     numbers = segments.to(dtype)  # floats are many times faster than whole numbers and bools
     differences = numbers[:, :, None] - numbers[:, None]  # (rows, length, length): 0 within a history, else 1 or more
-    is_later = torch.ones_like(differences[0]).triu(1)
+    is_later = numbers.new_ones(differences.shape[1:]).triu(1)  # (length, length); a process may have no rows
     return differences.abs_().add_(is_later).mul_(-MASK_PENALTY)
 
 
