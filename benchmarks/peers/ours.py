@@ -7,7 +7,7 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 import pyarrow as pa
-from work import BATCH_SIZE, BLOCKS, DROPOUT, HEADS, LEARNING_RATE, MAX_LEN, WIDTH, Histories, K, Recommend
+import work
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
@@ -30,25 +30,25 @@ class Data(NamedTuple):
     checkpoint: Path
 
 
-def prepare(histories: Histories, folder: Path) -> Data:
+def prepare(histories: work.Histories, folder: Path) -> Data:
     """Return the training set."""
     sequences = Sequences(histories.items, histories.offsets)
     days = np.zeros(len(histories.items), np.int32)
     return Data(TrainingSet(sequences, days, len(sequences), histories.num_items), folder / "checkpoint")
 
 
-def fit(data: Data, num_epochs: int, loss: str) -> Recommend:
+def fit(data: Data, num_epochs: int, loss: str) -> work.Recommend:
     """Train without validation, as the other libraries do here."""
-    sasrec, train_params = measure.params(loss=loss, batch_size=BATCH_SIZE, lr=LEARNING_RATE)
-    sizes = {"max_len": MAX_LEN, "hidden_units": WIDTH, "num_layers": BLOCKS, "num_heads": HEADS}
-    sasrec = msgspec.structs.replace(sasrec, **sizes, dropout_rate=DROPOUT)
+    sasrec, train_params = measure.params(loss=loss, batch_size=work.BATCH_SIZE, lr=work.LEARNING_RATE)
+    sizes = {"max_len": work.MAX_LEN, "hidden_units": work.WIDTH, "num_layers": work.BLOCKS, "num_heads": work.HEADS}
+    sasrec = msgspec.structs.replace(sasrec, **sizes, dropout_rate=work.DROPOUT)
     where = device.use("cpu", num_threads=1)
     state = step.start(data.train, train_params, sasrec, where)
     take_step = loop.step_function(state, data.train)
     num_steps = num_epochs * (data.train.num_users // train_params.batch_size)
     loop.train_epoch(state, take_step, num_steps, data.checkpoint)
     recommender = Recommender(as_model(state.model, data.train))
-    return lambda: recommender.recommend_indices(data.train.histories, K).books
+    return lambda: recommender.recommend_indices(data.train.histories, work.K).books
 
 
 def as_model(network: Sasrec, train: TrainingSet) -> Model:

@@ -4,27 +4,15 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import work
 from rectools import Columns
 from rectools.dataset import Dataset
 from rectools.models import SASRecModel
-from work import (
-    BATCH_SIZE,
-    BLOCKS,
-    DROPOUT,
-    HEADS,
-    LEARNING_RATE,
-    MAX_LEN,
-    RANK_BATCH_SIZE,
-    WIDTH,
-    Histories,
-    K,
-    Recommend,
-)
 
 LOSSES = {"bce": "BCE", "softmax": "softmax"}
 
 
-def prepare(histories: Histories, folder: Path) -> pd.DataFrame:
+def prepare(histories: work.Histories, folder: Path) -> pd.DataFrame:
     """Return the interactions as a table; an item's time is its place."""
     columns = {
         Columns.User: histories.users,
@@ -35,18 +23,18 @@ def prepare(histories: Histories, folder: Path) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
-def fit(data: pd.DataFrame, num_epochs: int, loss: str) -> Recommend:
+def fit(data: pd.DataFrame, num_epochs: int, loss: str) -> work.Recommend:
     """Train; `bce` draws a negative for each position from all items."""
     dataset = Dataset.construct(data)
     model = SASRecModel(
-        n_blocks=BLOCKS,
-        n_heads=HEADS,
-        n_factors=WIDTH,
-        dropout_rate=DROPOUT,
-        session_max_len=MAX_LEN,
-        batch_size=BATCH_SIZE,
-        recommend_batch_size=RANK_BATCH_SIZE,
-        lr=LEARNING_RATE,
+        n_blocks=work.BLOCKS,
+        n_heads=work.HEADS,
+        n_factors=work.WIDTH,
+        dropout_rate=work.DROPOUT,
+        session_max_len=work.MAX_LEN,
+        batch_size=work.BATCH_SIZE,
+        recommend_batch_size=work.RANK_BATCH_SIZE,
+        lr=work.LEARNING_RATE,
         loss=LOSSES[loss],
         n_negatives=1,
         epochs=num_epochs,
@@ -55,7 +43,7 @@ def fit(data: pd.DataFrame, num_epochs: int, loss: str) -> Recommend:
 
     def recommend() -> np.ndarray:
         users = data[Columns.User].unique()
-        found = model.recommend(users, dataset, k=K, filter_viewed=True)
-        return found[Columns.Item].to_numpy().reshape(len(users), K)
+        found = model.recommend(users, dataset, k=work.K, filter_viewed=True)
+        return found[Columns.Item].to_numpy().reshape(len(users), work.K)
 
     return recommend

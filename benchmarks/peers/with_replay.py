@@ -7,6 +7,7 @@ import lightning
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import work
 from replay.data import FeatureHint, FeatureSource, FeatureType
 from replay.data.nn import ParquetModule, TensorFeatureInfo, TensorFeatureSource, TensorSchema
 from replay.nn.lightning import LightningModule
@@ -17,19 +18,6 @@ from replay.nn.loss import BCESampled
 from replay.nn.sequential import SasRec
 from replay.nn.transform import UniformNegativeSamplingTransform
 from replay.nn.transform.template import make_default_sasrec_transforms
-from work import (
-    BATCH_SIZE,
-    BLOCKS,
-    DROPOUT,
-    HEADS,
-    LEARNING_RATE,
-    MAX_LEN,
-    RANK_BATCH_SIZE,
-    WIDTH,
-    Histories,
-    K,
-    Recommend,
-)
 
 
 class Data(NamedTuple):
@@ -40,7 +28,7 @@ class Data(NamedTuple):
     num_items: int
 
 
-def prepare(histories: Histories, folder: Path) -> Data:
+def prepare(histories: work.Histories, folder: Path) -> Data:
     """Write the histories, once to learn from and once to leave out of the recommendations."""
     items = pa.ListArray.from_arrays(histories.offsets.astype(np.int32), histories.items.astype(np.int64) - 1)
     path = folder / "histories.parquet"
@@ -54,7 +42,7 @@ def schema_of(data: Data) -> TensorSchema:
         "item_id",
         is_seq=True,
         feature_type=FeatureType.CATEGORICAL,
-        embedding_dim=WIDTH,
+        embedding_dim=work.WIDTH,
         padding_value=data.num_items,
         cardinality=data.num_items,
         feature_hint=FeatureHint.ITEM_ID,
@@ -65,7 +53,7 @@ def schema_of(data: Data) -> TensorSchema:
 
 def model_of(schema: TensorSchema, loss: str) -> SasRec:
     """Return the model, whose default loss is the softmax over all items."""
-    model = SasRec.from_params(schema, WIDTH, HEADS, BLOCKS, MAX_LEN, DROPOUT)
+    model = SasRec.from_params(schema, work.WIDTH, work.HEADS, work.BLOCKS, work.MAX_LEN, work.DROPOUT)
     if loss == "bce":
         model.loss = BCESampled()
         model.loss.logits_callback = model.get_logits
@@ -80,21 +68,21 @@ def transforms_of(schema: TensorSchema, data: Data, loss: str) -> dict[str, list
     return transforms
 
 
-def train(model: SasRec, transforms: dict[str, list[Any]], data: Data, num_epochs: int) -> Recommend:
+def train(model: SasRec, transforms: dict[str, list[Any]], data: Data, num_epochs: int) -> work.Recommend:
     """Train the model; return its recommendations."""
     padding = {"padding": data.num_items}
     seen = {"shape": data.longest, **padding}
     module = ParquetModule(
-        batch_size={"train": BATCH_SIZE, "predict": RANK_BATCH_SIZE},
+        batch_size={"train": work.BATCH_SIZE, "predict": work.RANK_BATCH_SIZE},
         metadata={
-            "train": {"item_id": {"shape": MAX_LEN + 1, **padding}},
-            "predict": {"user_id": {}, "item_id": {"shape": MAX_LEN, **padding}, "seen_ids": seen},
+            "train": {"item_id": {"shape": work.MAX_LEN + 1, **padding}},
+            "predict": {"user_id": {}, "item_id": {"shape": work.MAX_LEN, **padding}, "seen_ids": seen},
         },
         transforms={stage: transforms[stage] for stage in ("train", "predict")},
         train_path=data.path,
         predict_path=data.path,
     )
-    best = TorchTopItemsCallback(K, "user_id", postprocessors=[SeenItemsFilter(data.num_items)])
+    best = TorchTopItemsCallback(work.K, "user_id", postprocessors=[SeenItemsFilter(data.num_items)])
     trainer = lightning.Trainer(
         max_epochs=num_epochs,
         accelerator="cpu",
@@ -105,7 +93,7 @@ def train(model: SasRec, transforms: dict[str, list[Any]], data: Data, num_epoch
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    learner = LightningModule(model, OptimizerFactory(learning_rate=LEARNING_RATE))
+    learner = LightningModule(model, OptimizerFactory(learning_rate=work.LEARNING_RATE))
     trainer.fit(learner, module)
 
     def recommend() -> np.ndarray:
@@ -116,7 +104,7 @@ def train(model: SasRec, transforms: dict[str, list[Any]], data: Data, num_epoch
     return recommend
 
 
-def fit(data: Data, num_epochs: int, loss: str) -> Recommend:
+def fit(data: Data, num_epochs: int, loss: str) -> work.Recommend:
     """Train on rows of MAX_LEN positions."""
     schema = schema_of(data)
     return train(model_of(schema, loss), transforms_of(schema, data, loss), data, num_epochs)

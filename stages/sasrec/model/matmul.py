@@ -2,7 +2,8 @@
 
 The last bit of a sum depends on the order of its terms. PyTorch multiplies with MKL, whose AVX2 kernels sum in another
 order on Intel than on AMD; its common mode (MKL_CBWR=COMPATIBLE) is two to four times slower. PyTorch's oneDNN layers
-and convolutions sum in an order that depends on shapes alone, so portable mode uses them.
+sum in an order that depends on shapes alone, and so do its convolutions while no thread divides a group: portable mode
+uses both, and sees to the groups.
 """
 
 import math

@@ -102,7 +102,7 @@ def load(folder: Path) -> Model:
         raise UserError(f"{folder}: its files are not those of one model; {ADVICE}")
     network = load_model(folder / WEIGHTS, described.config)
     table = parquet.read(folder / BOOKS, BOOKS_SCHEMA)
-    books = vocabulary.books(folder / BOOKS, network.num_books)
+    books = vocabulary.of_table(table, folder / BOOKS, "book", first=1, number=network.num_books)
     ratings, recent = (np.concatenate([[0], parquet.as_numpy(table[name])]) for name in BOOKS_SCHEMA.names[2:])
     counted = _read_transitions(folder / TRANSITIONS, network.num_books)
     weight, version = described.config.hybrid_weight, described.version

@@ -50,7 +50,12 @@ def books(path: Path, number: int | None = None) -> Vocabulary:
 
 def _read(path: Path, kind: str, first: int, number: int | None) -> Vocabulary:
     schema = pa.schema([(f"{kind}_idx", pa.int32()), (f"{kind}_id", pa.string())])
-    table = parquet.read(path, schema).combine_chunks()
+    return of_table(parquet.read(path, schema), path, kind, first, number)
+
+
+def of_table(table: pa.Table, path: Path, kind: str, first: int, number: int | None) -> Vocabulary:
+    """Return the vocabulary of a table that was read from `path`; raise UserError as `users` does."""
+    table = table.combine_chunks()
     with files.naming_damage(path):
         if not np.array_equal(table[f"{kind}_idx"], np.arange(first, first + len(table))):
             raise ValueError(f"its {kind}_idx do not count up from {first}")
