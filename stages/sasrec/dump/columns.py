@@ -186,10 +186,19 @@ def _convert(values: Values, converters: Converters, name: Column | None, reason
 
 def _texts(values: pa.Array) -> pa.Array | None:
     """Return text or bytes as text without nulls; None if that is not possible."""
+    if values.null_count:
+        return None
+    if values.type == pa.binary() and _is_ascii(values):
+        return values.view(pa.string())  # the cast would look at each character, six times as long
     try:
-        return values.cast(pa.string()) if values.null_count == 0 else None
+        return values.cast(pa.string())
     except pa.ArrowInvalid:  # no UTF-8
         return None
+
+
+def _is_ascii(values: pa.BinaryArray) -> bool:
+    data = values.buffers()[2]  # None or empty where all are empty
+    return bool(data) and bool(np.frombuffer(data, np.uint8).max() < 0x80)
 
 
 def _ids(values: pa.Array) -> pa.Array | None:
@@ -244,9 +253,11 @@ def _of_epoch(values: pa.Array, factor: int) -> pa.Array | None:
     if numbers is None or numbers.null_count:
         return None
     if pa.types.is_integer(numbers.type):
-        whole = np.from_dlpack(numbers.cast(pa.int64()))
-        is_in_range = factor * int(whole.min()) >= FIRST_MS and factor * int(whole.max()) <= LAST_MS
-        return _of_numpy(factor * whole, pa.int64()) if is_in_range else None
+        numbers = numbers.cast(pa.int64())
+        whole = np.from_dlpack(numbers)
+        if not (factor * int(whole.min()) >= FIRST_MS and factor * int(whole.max()) <= LAST_MS):
+            return None
+        return numbers if factor == 1 else _of_numpy(factor * whole, pa.int64())
     seconds = np.from_dlpack(numbers.cast(pa.float64()))  # exact, else the cast raises
     with np.errstate(over="ignore", invalid="ignore"):
         milliseconds = np.floor(seconds * factor)
