@@ -395,3 +395,13 @@ def test_help_only_helps(command: str, tmp_path: Path, capsys: pytest.CaptureFix
     with pytest.raises(SystemExit, match="0"), mock.patch.dict("os.environ"):
         main.run([command, "--help"])
     assert capsys.readouterr().out.startswith(f"usage: sasrec {command}")
+
+
+def test_ids_that_together_are_too_long_for_a_name_are_excluded() -> None:
+    ids = [f"{number:08}" for number in range(1000)]
+    assert recommend.parse(["--history", "b", "--exclude", ",".join(ids)]).exclude == ids
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_id_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "listed").write_bytes(b"\xef\xbb\xbf17\n4\n")
+    assert recommend.parse(["--history", "b", "--exclude", str(tmp_path / "listed")]).exclude == ["17", "4"]

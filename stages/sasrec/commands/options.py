@@ -70,9 +70,13 @@ def identifiers(word: str) -> list[str]:
 def excluded(word: str) -> list[str]:
     """Return the ids of the file that `word` names, one on each line, or else those between its commas."""
     path = Path(word)
-    if not path.is_file():
+    try:
+        is_file = path.is_file()
+    except OSError:  # ids that are together longer than a name may be
+        is_file = False
+    if not is_file:
         return identifiers(word)
     try:
-        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        return [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except UnicodeDecodeError:
         raise argparse.ArgumentTypeError(f"{path} is not in UTF-8") from None
