@@ -405,3 +405,8 @@ def test_ids_that_together_are_too_long_for_a_name_are_excluded() -> None:
 def test_a_byte_order_mark_is_no_part_of_the_first_id_of_a_file(tmp_path: Path) -> None:
     (tmp_path / "listed").write_bytes(b"\xef\xbb\xbf17\n4\n")
     assert recommend.parse(["--history", "b", "--exclude", str(tmp_path / "listed")]).exclude == ["17", "4"]
+
+
+def test_a_user_without_a_name_is_unknown(here: Path) -> None:
+    with pytest.raises(UserError, match="^--user : not in the dump"):
+        answer("--user", "")

@@ -76,7 +76,7 @@ def main(words: Sequence[str]) -> None:
     if asked.all:
         print(write_all(recommender, asked), file=sys.stderr)
     else:
-        history = history_of(asked.user, recommender) if asked.user else asked.history
+        history = asked.history if asked.user is None else history_of(asked.user, recommender)
         lookup.report_unknown("--history", history, recommender.model.books, REVIEWS)
         answer = _answer(recommender, history, asked)
         print(listing.as_json(answer.books) if asked.format == "json" else listing.as_table(answer.books))
