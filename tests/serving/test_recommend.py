@@ -279,7 +279,7 @@ def test_a_user_that_the_filter_dropped_is_told_so_in_one_line(finished: Path) -
     command = [sys.executable, str(ROOT / "stages/recommend.py"), "--user", dropped]
     done = subprocess.run(command, cwd=finished, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert done.stderr.startswith(f"error: --user {dropped}: 4 of its reviews are in the dump, but the filter dropped")
+    assert done.stderr.startswith(f"error: --user {dropped}: 4 of its reviews are in the dump, but the filter dropped the user (filter_reindex in")
     assert done.stderr.count("\n") == 1
 
 

@@ -37,5 +37,5 @@ def why_unknown(column: str, value: str, reviews: Path) -> str:
         number = sum(pc.sum(pc.equal(batch[column], value)).as_py() for batch in file.iter_batches(columns=[column]))
     if number == 0:
         return "not in the dump"
-    who = "the user" if column == "user_id" else "every user of it"
-    return f"{number} of its reviews are in the dump, but the filter dropped {who} (filter_reindex.min_ratings)"
+    kind = "user" if column == "user_id" else "book"
+    return f"{number} of its reviews are in the dump, but the filter dropped the {kind} (filter_reindex in params.yaml)"
