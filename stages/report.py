@@ -22,7 +22,7 @@ from sasrec.core import errors, params, visible
 from sasrec.evaluation import rank_table
 from sasrec.evaluation.metrics import definitions
 from sasrec.io import files
-from sasrec.reporting import against, data_set, metrics_table, page, provenance, stage_records, verdict
+from sasrec.reporting import against, data_set, metrics_table, model_card, page, provenance, stage_records, verdict
 from sasrec.reporting.examples import examples
 from sasrec.runtime import cores, device
 from sasrec.serving import vocabulary
@@ -72,6 +72,7 @@ def main() -> None:
     metrics = {name: json.loads(path.read_bytes()) for name, path in METRICS.items()}
     all_params, evaluation_params = params.read(PARAMS), params.load(PARAMS, "evaluation", EvaluationParams)
     cutoffs = evaluation_params.cutoffs
+    source = model_card.source_of(model_card.read_params(PARAMS))
     train, ranks = datasets.load_training_set(TRAIN), rank_table.read(RANKS)
     content = {
         **metrics,
@@ -82,7 +83,7 @@ def main() -> None:
         "definitions": definitions(cutoffs[0]),
         "params": all_params,
         "origin": provenance.origin(CODE, all_params),
-        "data_set": data_set.describe(all_params, train.days, LOCK),
+        "data_set": data_set.describe(source, all_params, train.days, LOCK),
         "plots": page.plots(all_params),
         "examples": show_examples(train, arguments.titles),
         "records": stage_records.read(PIPELINE, LOCK),

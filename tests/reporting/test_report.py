@@ -13,6 +13,7 @@ import unicodedata
 from pathlib import Path
 from unittest import mock
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from conftest import ROOT, runner, set_params
@@ -21,7 +22,8 @@ from dvc.utils.hydra import apply_overrides
 with mock.patch.dict(os.environ):  # the stages set variables for torch when they are imported
     import report
 from sasrec.core import errors, params
-from sasrec.reporting import provenance
+from sasrec.reporting import data_set, provenance
+from sasrec.reporting.model_card import SOURCES
 
 CHROMIUM = next(filter(None, map(shutil.which, ["chromium", "chromium-browser", "google-chrome"])), None)
 HOSTILE = "<script>alert(1)</script>"
@@ -259,3 +261,11 @@ def test_a_browser_opens_it_without_a_complaint_a_request_or_a_sideways_scroll(
     assert int(found[1]) <= int(found[0]) <= width
     assert found[2:] == ["0", "true"]
     assert "CONSOLE" not in done.stderr
+
+
+def test_the_name_and_licence_that_you_give_your_data_are_shown() -> None:
+    given = {"fetch": {"source": "file", "file": "loans.csv"}, "dump_format": {"preset": "custom"}}
+    given |= {"card": {"data_name": "Loans of our library"}}
+    source = SOURCES["file"]._replace(licence="CC BY-SA 4.0.")
+    shown = data_set.describe(source, given, np.zeros(1, int), Path("no lock"))
+    assert (shown["name"], shown["licence"]) == ("Loans of our library", "CC BY-SA 4.0.")

@@ -7,19 +7,18 @@ from typing import Any
 import numpy as np
 import yaml
 
-from sasrec.reporting.model_card import SOURCES
+from sasrec.reporting.model_card import Source
 
 EPOCH = date(1970, 1, 1)
 
 
-def describe(params: dict[str, Any], days: np.ndarray, lock: Path) -> dict[str, Any]:
+def describe(source: Source, params: dict[str, Any], days: np.ndarray, lock: Path) -> dict[str, Any]:
     """Return the facts that a page names; `days` are those of the training ratings, counted from 1970-01-01."""
-    source = SOURCES[params["fetch"]["source"]]
     given = params["fetch"]["file"] if params["fetch"]["source"] == "file" else []
     files = given if isinstance(given, list) else [given]
     first, last = (EPOCH + timedelta(days=int(day)) for day in (days.min(), days.max()))
     return {
-        "name": ", ".join(Path(file).name for file in files) or source.name,
+        "name": params["card"]["data_name"] or ", ".join(Path(file).name for file in files) or source.name,
         "format": params["dump_format"]["preset"],
         "first": first.isoformat(),
         "last": last.isoformat(),
