@@ -217,3 +217,9 @@ def test_a_revision_older_than_the_ranks_is_named(project: Path) -> None:
     (project / "dvc.yaml").write_text(without)
     runner(project)("git", "commit", "-qam", "Write no ranks")
     assert "error: HEAD: its dvc.lock has no data/evaluation/ranks.parquet" in error_of(project, "HEAD")
+
+
+def test_runs_that_ranked_for_one_user_are_refused() -> None:
+    alone = ranked(np.zeros(1, int))
+    with pytest.raises(UserError, match=r"HEAD ranked for one user.*raise evaluation.num_user_sample"):
+        compared(alone, alone)

@@ -163,3 +163,9 @@ def test_the_seeds_of_a_project_are_run_once_and_compared_by_a_pattern(project: 
     )
     nothing = runner(project)(sys.executable, "stages/compare.py", "basis-*", fails=True).stderr
     assert nothing == "error: no experiment on HEAD fits basis-*; they are base-0, base-1\n"
+
+
+def test_runs_that_ranked_for_one_user_are_refused() -> None:
+    alone = ranked(np.zeros(1, int))
+    with pytest.raises(UserError, match=r"seed-0 ranked for one user.*raise evaluation.num_user_sample"):
+        seeds.summarise({"seed-0": alone, "seed-1": alone}, ["sasrec"], [10])

@@ -23,7 +23,6 @@ RESAMPLES = 9999  # of each permutation test and bootstrap, for up to 5,000 user
 MIN_RESAMPLES = 1999
 USERS_RESAMPLED = 50_000_000  # at most, unless MIN_RESAMPLES takes more: for 30,000 users, half a minute
 VALUES_AT_A_TIME = 1_000_000
-MIN_USERS = 2  # of a group, for the bootstrap
 SEED = 0
 
 
@@ -106,7 +105,7 @@ def compare_groups(
     _labels, values_b = _values(b, rankers, cutoffs)
     tested, counts = {}, {}
     for group in next(iter(groups.values())):
-        if all(group in of_lists and of_lists[group].sum() >= MIN_USERS for of_lists in groups.values()):
+        if all(group in of_lists and of_lists[group].sum() >= figures.MIN_USERS for of_lists in groups.values()):
             inside_a, inside_b = (
                 [each[:, groups[lists][group]] for lists, each in values] for values in (values_a, values_b)
             )

@@ -12,6 +12,8 @@ from sasrec.evaluation.rank_table import RankTable
 RANKERS = ("sasrec", "hybrid")
 """What is shown where the user names no ranker."""
 
+MIN_USERS = 2  # that show the chance of users
+
 Label = tuple[str, str, str]
 """The ranker, the list (sampled or full) and the metric."""
 
@@ -29,8 +31,18 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def of_users(table: RankTable, name: str, rankers: Sequence[str], cutoffs: Sequence[int]) -> dict[Label, np.ndarray]:
-    """Return each user's values, (users,) float64, by label; raise UserError if the run `name` lacks a ranker."""
+    """Return each user's values, (users,) float64, by label.
+
+    Raises:
+        UserError: the run `name` lacks a ranker, or has too few users for an interval.
+
+    """
     if missing := [ranker for ranker in rankers if ranker not in table.ranks]:
         raise UserError(f"{name} has no ranker {missing[0]}; choose some of {', '.join(table.ranks)}")
+    if len(table.user_ids) < MIN_USERS:
+        raise UserError(
+            f"{name} ranked for one user, which does not show the chance of users; raise evaluation.num_user_sample in "
+            "params.yaml, and run it again"
+        )
     values = rank_table.values(table, rankers, cutoffs)
     return {(*ranking, metric): each for ranking, of_ranking in values.items() for metric, each in of_ranking.items()}

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from sasrec.evaluation import metrics
 from sasrec.evaluation.rank_table import RankTable
 from sasrec.evaluation.ranking import Ranks
-from sasrec.reporting import chance, comparison, metrics_table
+from sasrec.reporting import chance, comparison, figures, metrics_table
 from sasrec.reporting.metrics_table import Estimates
 
 OF_SOURCE = {
@@ -42,7 +42,7 @@ class Lead(NamedTuple):
 
 def leads(table: RankTable, k: int) -> list[Lead]:
     """Return who leads in each ranking by NDCG@k; nothing where too few rankers or users leave nothing to test."""
-    if len(table.ranks) < 2 or len(table.user_ids) < comparison.MIN_USERS:
+    if len(table.ranks) < 2 or len(table.user_ids) < figures.MIN_USERS:
         return []
     num_pairs = len(Ranks._fields) * math.comb(len(table.ranks), 2)
     found = []
