@@ -197,3 +197,21 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     assert as_lists(test.histories) == as_lists(parts.evaluation.histories)
     for name in ("users", "true_books", "negatives"):
         assert np.array_equal(getattr(test, name), getattr(parts.evaluation, name))
+
+
+@pytest.mark.parametrize("protocol", ["holdout_users", "leave_one_out", "temporal"])
+def test_users_with_two_books_alone_are_refused_without_advice_that_cannot_help(protocol: str) -> None:
+    with pytest.raises(UserError, match=r"has 3 books, two to train on and one to validate; take more data$"):
+        split(sequences(*([book, book + 1] for book in range(1, 60))), protocol)
+
+
+def test_the_default_cutoff_that_divides_nobodys_books_is_told_from_one_that_was_given() -> None:
+    given = made_up_users()
+    with pytest.raises(UserError, match=r"null, which takes 1970-01-01, .* or choose another split.protocol$"):
+        split(given, "temporal", days=np.zeros(len(given.items), int))
+
+
+def test_readers_of_nearly_all_books_are_told_from_short_histories() -> None:
+    given = sequences(*([range(1, NUM_BOOKS - 9)] * 9), *([[book] for book in range(1, 6)]))
+    with pytest.raises(UserError, match=r"num_item_sample is more than what any user with 3 books left unread"):
+        split(given, "leave_one_out")

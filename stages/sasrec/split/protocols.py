@@ -69,6 +69,10 @@ def split(
     num_negatives = min(NUM_VALIDATION_NEGATIVES, int(np.median(unread.counts)))
     can_evaluate, can_validate = unread.counts >= num_item_sample, unread.counts >= max(1, num_negatives)
     _require_unread(unread, can_evaluate, can_validate, num_item_sample)
+    if not (can_validate & (histories.lengths >= 3)).any():
+        raise UserError(
+            "no user who left books unread has 3 books, two to train on and one to validate; take more data"
+        )
     samples = evaluation_params.num_user_sample, evaluation_rng, validation_rng
     candidates = Candidates(histories, days, can_evaluate, can_validate, params, *samples)
     roles = PROTOCOLS[params.protocol](candidates)
@@ -117,10 +121,9 @@ def leave_one_out(candidates: Candidates) -> Roles:
     is_long = lengths >= 3  # as in the authors' code, shorter histories only train
     evaluable = np.flatnonzero(candidates.can_evaluate & is_long)
     eligible = np.flatnonzero(candidates.can_validate & is_long)
-    if len(evaluable) == 0 or len(eligible) == 0:
+    if len(evaluable) == 0:
         raise UserError(
-            "params.yaml: split.protocol is leave_one_out, but no user has the 3 books that it needs; choose "
-            "holdout_users, or take more data"
+            "params.yaml: evaluation.num_item_sample is more than what any user with 3 books left unread; lower it"
         )
     evaluation = _sample(evaluable, candidates.num_evaluation, candidates.evaluation_rng)
     validation = _sample_validation(eligible, candidates)
@@ -141,9 +144,14 @@ def temporal(candidates: Candidates) -> Roles:
     # Without the held-back book, a pair must remain to train on.
     eligible = np.flatnonzero(candidates.can_validate & (num_before >= 3))
     if len(evaluable) == 0 or len(eligible) == 0:
+        said, other = (
+            (f"null, which takes {_date(last_day)}", "choose another split.protocol")
+            if cutoff is None
+            else (str(cutoff), "null")
+        )
         raise UserError(
-            f"params.yaml: split.cutoff is {_date(last_day)}, but the ratings are from {_date(days.min())} to "
-            f"{_date(days.max())}; give a day that has users with books on both sides, or null"
+            f"params.yaml: split.cutoff is {said}, but the ratings are from {_date(days.min())} to "
+            f"{_date(days.max())}; give a day that has users with books on both sides, or {other}"
         )
     evaluation = _sample(evaluable, candidates.num_evaluation, candidates.evaluation_rng)
     validation = _sample_validation(eligible, candidates)
