@@ -24,6 +24,7 @@ from sasrec.io import parquet
 from sasrec.model.sasrec import SasrecParams, build_model
 from sasrec.serving import listing
 from sasrec.serving.recommender import Recommender
+from sasrec.serving.vocabulary import Vocabulary
 from sasrec.split import datasets
 
 PARAMS = SasrecParams(4, 8, 2, 2, 0.5, False, 0.5)
@@ -412,3 +413,10 @@ def test_a_byte_order_mark_is_no_part_of_the_first_id_of_a_file(tmp_path: Path) 
 def test_a_user_without_a_name_is_unknown(here: Path) -> None:
     with pytest.raises(UserError, match=r"^--user : not in the dump"):
         answer("--user", "")
+
+
+def test_spaces_that_an_id_has_in_the_dump_are_part_of_it(small: Recommender) -> None:
+    ids = pa.array([" 10 ", *IDS[1:]])
+    spaced = Recommender(replace(small.model, books=Vocabulary(ids, first=1)))
+    assert spaced.recommend([[" 10 ", "20"]]) == small.recommend([["10", "20"]])
+    assert recommend.parse(["--history", " 10 ,20"]).history == [" 10 ", "20"]

@@ -57,14 +57,14 @@ def identifier(word: str) -> str:
 
     """
     try:
-        return (os.fsencode(word).decode() if visible.UNDECODED.search(word) else word).strip()
+        return os.fsencode(word).decode() if visible.UNDECODED.search(word) else word
     except UnicodeDecodeError:
         raise argparse.ArgumentTypeError(f"{visible.text(word)} is not in UTF-8") from None
 
 
 def identifiers(word: str) -> list[str]:
     """Return the ids between the commas of `word`; raise ArgumentTypeError as `identifier` does."""
-    return [id_.strip() for id_ in identifier(word).split(",") if id_.strip()]
+    return [id_ for id_ in identifier(word).split(",") if id_.strip()]
 
 
 def excluded(word: str) -> list[str]:
@@ -77,6 +77,6 @@ def excluded(word: str) -> list[str]:
     if not is_file:
         return identifiers(word)
     try:
-        return [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+        return [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except UnicodeDecodeError:
         raise argparse.ArgumentTypeError(f"{path} is not in UTF-8") from None

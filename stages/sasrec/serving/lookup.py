@@ -25,7 +25,7 @@ def report_unknown(option: str, book_ids: Sequence[str], books: Vocabulary, revi
     """Name on standard error each of the books that `option` lists and the model does not know, with the reason."""
     for book_id, index in zip(book_ids, books.indices_of(book_ids), strict=True):
         if index is None:
-            note = f"{option}: book {book_id} is left out: {why_unknown('book_id', book_id, reviews)}"
+            note = f"{option}: book {book_id.strip()} is left out: {why_unknown('book_id', book_id, reviews)}"
             print(visible.text(note), file=sys.stderr)
 
 
@@ -34,7 +34,8 @@ def why_unknown(column: str, value: str, reviews: Path) -> str:
     if not reviews.is_file():
         return "not among the users and books that the filter kept"
     with parquet.opened(reviews, pa.schema([(column, pa.string())])) as file:
-        number = sum(pc.sum(pc.equal(batch[column], value)).as_py() for batch in file.iter_batches(columns=[column]))
+        names = pa.array([value, value.strip()])  # of which `Vocabulary.indices_of` takes either
+        number = sum(pc.sum(pc.is_in(batch[column], names)).as_py() for batch in file.iter_batches(columns=[column]))
     if number == 0:
         return "not in the dump"
     kind = "user" if column == "user_id" else "book"

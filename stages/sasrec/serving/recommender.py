@@ -235,13 +235,13 @@ class Recommender:
 
 
 def require_ids(ids: Collection[str]) -> list[str]:
-    """Return the ids without spaces around them; raise TypeError if one is no text."""
+    """Return the ids; raise TypeError if one is no text."""
     for each in ids:
         if not isinstance(each, str):
             raise TypeError(
                 f'{each!r} is no id: ids are text, such as "18245960"; recommend_indices takes numbers, book_idx'
             )
-    return [each.strip() for each in ids]
+    return list(ids)
 
 
 def _require_lists(histories: Sequence[Sequence[str]]) -> Sequence[Sequence[str]]:

@@ -21,8 +21,8 @@ class Vocabulary:
         return len(self.ids)
 
     def indices_of(self, ids: Sequence[str]) -> list[int | None]:
-        """Return the index of each id, or None for an unknown id."""
-        return [self._indices.get(id_) for id_ in ids]
+        """Return the index of each id, which may have spaces around it that are not its own; None if it is unknown."""
+        return [self._indices.get(id_, self._indices.get(id_.strip())) for id_ in ids]
 
     @cached_property
     def _indices(self) -> dict[str, int]:
