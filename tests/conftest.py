@@ -221,6 +221,16 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return folder
 
 
+@pytest.fixture(scope="session")
+def tried(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished project with an experiment, `unpadded`, which is also in the workspace; nobody changes it."""
+    folder = shutil.copytree(finished, tmp_path_factory.mktemp("tried") / "project")
+    runner(folder)(
+        "dvc", "exp", "run", "--single-item", "--name", "unpadded", "-S", "evaluation.padding=false", "evaluate"
+    )
+    return folder
+
+
 @pytest.fixture
 def project(finished: Path, tmp_path: Path) -> Path:
     return shutil.copytree(finished, tmp_path / "project")

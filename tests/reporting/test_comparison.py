@@ -3,7 +3,6 @@
 import hashlib
 import itertools
 import json
-import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,7 @@ import pyarrow as pa
 import pytest
 from conftest import Run, runner
 
+from sasrec.commands import compare
 from sasrec.core.errors import UserError
 from sasrec.evaluation.rank_table import RankTable, Task
 from sasrec.evaluation.ranking import Ranks
@@ -163,12 +163,10 @@ def test_markdown_has_as_many_cells_in_every_row() -> None:
     assert lines[0] == "**No difference between HEAD and faster beyond chance.**"
 
 
-@pytest.fixture(scope="module")
-def tried(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished project with an experiment, which is also in the workspace."""
-    folder = shutil.copytree(finished, tmp_path_factory.mktemp("compare") / "project")
-    runner(folder)("dvc", "exp", "run", "--name", "unpadded", "-S", "evaluation.padding=false")
-    return folder
+@pytest.fixture
+def here(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The current folder is a finished project, which is left as it is."""
+    monkeypatch.chdir(finished)
 
 
 def differences(run: Run, *runs: str) -> list[dict[str, object]]:
@@ -182,41 +180,51 @@ def test_the_last_commit_is_compared_with_the_workspace_and_an_experiment_by_its
     assert differences(runner(tried), "HEAD", "unpadded") == by_default
 
 
-def test_another_clone_is_compared_by_its_folder(tried: Path, finished: Path) -> None:
-    assert {row["p"] for row in differences(runner(tried), "HEAD", str(finished))} == {1}
+def test_another_clone_is_compared_by_its_folder(
+    tried: Path, finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tried)  # whose workspace differs from HEAD
+    compare.main(["HEAD", str(finished), "--json"])
+    assert {row["p"] for row in json.loads(capsys.readouterr().out)["differences"]} == {1}
 
 
-def error_of(folder: Path, *runs: str) -> str:
-    return runner(folder)(sys.executable, "stages/compare.py", *runs, fails=True).stderr
+def error_of(*words: str) -> str:
+    with pytest.raises(UserError) as refused:
+        compare.main(words)
+    return str(refused.value)
 
 
-def test_a_run_that_is_nowhere_is_named_with_what_to_do(tried: Path, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("here")
+def test_a_run_that_is_nowhere_is_named_with_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "dvc.yaml").touch()
-    assert error_of(tried, "nonsense").startswith("error: nonsense: unknown Git revision 'nonsense'; name a git")
-    assert error_of(tried, str(tmp_path)) == (
-        f"error: {tmp_path}/data/evaluation/ranks.parquet: not found; run `dvc repro` in {tmp_path}, which makes it first\n"
+    assert error_of("nonsense").startswith("nonsense: unknown Git revision 'nonsense'; name a git")
+    assert error_of(str(tmp_path)) == (
+        f"{tmp_path}/data/evaluation/ranks.parquet: not found; run `dvc repro` in {tmp_path}, which makes it first"
     )
 
 
-def test_ranks_that_no_cache_holds_are_named_with_what_makes_them(tried: Path) -> None:
-    message = error_of(tried, "HEAD~1")  # its dvc.lock is that of the repository, of a larger run
-    assert message.startswith("error: HEAD~1: its data/evaluation/ranks.parquet is in neither DVC's cache nor a remote")
+@pytest.mark.usefixtures("here")
+def test_ranks_that_no_cache_holds_are_named_with_what_makes_them() -> None:
+    message = error_of("HEAD~1")  # its dvc.lock is that of the repository, of a larger run
+    assert message.startswith("HEAD~1: its data/evaluation/ranks.parquet is in neither DVC's cache nor a remote")
 
 
-def test_damaged_ranks_in_the_cache_are_named_by_their_run(project: Path) -> None:
+def test_damaged_ranks_in_the_cache_are_named_by_their_run(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(project)
     ranks = project / "data/evaluation/ranks.parquet"
     digest = hashlib.md5(ranks.read_bytes()).hexdigest()
     cached = project / f".dvc/cache/files/md5/{digest[:2]}/{digest[2:]}"
     cached.chmod(0o644)
     cached.write_bytes(cached.read_bytes()[:-100])
-    assert error_of(project, "HEAD").startswith("error: data/evaluation/ranks.parquet of HEAD: cannot be used: ")
+    assert error_of("HEAD").startswith("data/evaluation/ranks.parquet of HEAD: cannot be used: ")
 
 
-def test_a_revision_older_than_the_ranks_is_named(project: Path) -> None:
+def test_a_revision_older_than_the_ranks_is_named(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(project)
     without = (project / "dvc.yaml").read_text().replace("      - data/evaluation/ranks.parquet\n", "")
     (project / "dvc.yaml").write_text(without)
     runner(project)("git", "commit", "-qam", "Write no ranks")
-    assert "error: HEAD: its dvc.lock has no data/evaluation/ranks.parquet" in error_of(project, "HEAD")
+    assert "HEAD: its dvc.lock has no data/evaluation/ranks.parquet" in error_of("HEAD")
 
 
 def test_runs_that_ranked_for_one_user_are_refused() -> None:
