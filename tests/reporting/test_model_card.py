@@ -10,9 +10,11 @@ from typing import get_args, get_type_hints
 import msgspec
 import pyarrow.parquet as pq
 import pytest
+import torch
 from conftest import ROOT, runner, set_params
 from ruamel.yaml import YAML
 
+from sasrec.commands import recommend
 from sasrec.core.errors import UserError
 from sasrec.dump.fetching import FetchParams
 from sasrec.evaluation.intervals import Estimate
@@ -170,7 +172,10 @@ def test_the_usage_runs_beside_the_folder_and_prints_five_of_its_books(finished:
     assert card == (finished / "models/README.md").read_text()
 
 
-def test_a_tagged_model_of_a_remote_recommends_in_an_empty_folder(project: Path, tmp_path: Path) -> None:
+def test_a_tagged_model_of_a_remote_recommends_in_an_empty_folder(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sasrec.runtime.device.use", lambda *_: torch.device("cpu"))  # it would change this process
     run, elsewhere = runner(project), tmp_path / "elsewhere"
     elsewhere.mkdir()
     run("dvc", "remote", "add", "-d", "store", str(tmp_path / "store"))
@@ -178,9 +183,11 @@ def test_a_tagged_model_of_a_remote_recommends_in_an_empty_folder(project: Path,
     run("git", "commit", "-qam", "Add a remote")
     run("git", "tag", "-a", "sasrec@v1.0.0", "-m", "The first")
     history = pq.read_table(project / "models/sasrec/books.parquet")["book_id"][0].as_py()
-    expected = run("python", "stages/recommend.py", "--history", history).stdout
+    monkeypatch.chdir(project)
+    recommend.main(["--history", history])
+    expected = capsys.readouterr().out
     shutil.rmtree(project / ".dvc/cache")
-    get = runner(elsewhere)
-    get("dvc", "artifacts", "get", str(project), "sasrec", "--rev", "v1.0.0")
-    printed = get("python", str(ROOT / "stages/recommend.py"), "--model", "sasrec", "--history", history).stdout
-    assert printed == expected
+    runner(elsewhere)("dvc", "artifacts", "get", str(project), "sasrec", "--rev", "v1.0.0")
+    monkeypatch.chdir(elsewhere)
+    recommend.main(["--model", "sasrec", "--history", history])
+    assert capsys.readouterr().out == expected != ""

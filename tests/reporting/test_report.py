@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -16,11 +17,13 @@ from unittest import mock
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 from conftest import ROOT, runner, set_params
 from dvc.utils.hydra import apply_overrides
 
 with mock.patch.dict(os.environ):  # the stages set variables for torch when they are imported
     import report
+from sasrec.commands import recommend
 from sasrec.core import errors, params
 from sasrec.reporting import data_set, provenance
 from sasrec.reporting.model_card import SOURCES
@@ -32,12 +35,15 @@ BACKWARDS = "\u2069\u202etxt.\u05d0\x9b"  # ends what isolates it, and turns the
 
 @pytest.fixture(scope="module")
 def page(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The report of the small run, on an ASCII terminal; each title would be a script, and turn text round."""
+    """The report of the small run against itself, on an ASCII terminal.
+
+    Each title would be a script, and turn text round.
+    """
     folder = tmp_path_factory.mktemp("report")
     ids = pq.ParquetFile(finished / report.BOOKS).read()["book_id"].to_pylist()
     rows = "".join(f"{id_},{HOSTILE} {BACKWARDS} {id_},A. Author\n" for id_ in ids)
     (folder / "titles.csv").write_text("book_id,title,authors\n" + rows)
-    options = ["--titles", str(folder / "titles.csv"), "--output", str(folder / "ü.html")]
+    options = ["--titles", str(folder / "titles.csv"), "--against", "HEAD", "--output", str(folder / "ü.html")]
     runner(finished)("env", "PYTHONIOENCODING=ascii", sys.executable, "stages/report.py", *options)
     return folder / "ü.html"
 
@@ -87,10 +93,14 @@ def test_it_names_the_data_and_what_each_stage_took_where(page: Path) -> None:
     assert "not recorded here" not in text
 
 
-def test_a_user_shown_is_one_to_recommend_to(page: Path, finished: Path) -> None:
+def test_a_user_shown_is_one_to_recommend_to(
+    page: Path, finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(finished)
+    monkeypatch.setattr("sasrec.runtime.device.use", lambda *_: torch.device("cpu"))  # it would change this process
     shown = re.findall("<h3>User <code><bdi>(.*?)</bdi></code>", page.read_text("utf-8"))
-    done = runner(finished)("sh", "-c", f"python stages/recommend.py --user {html.unescape(shown[0])} -k 1")
-    assert done.stdout.startswith("rank ")
+    recommend.main(shlex.split(f"--user {html.unescape(shown[0])} -k 1"))
+    assert capsys.readouterr().out.startswith("rank ")
 
 
 def test_no_plot_names_the_workspace_or_a_param(page: Path) -> None:
@@ -100,10 +110,8 @@ def test_no_plot_names_the_workspace_or_a_param(page: Path) -> None:
     assert not re.search(r"workspace|evaluation\.k|max_len|\.tsv", texts)
 
 
-def test_another_run_is_compared_user_by_user(finished: Path, tmp_path: Path) -> None:
-    options = ["--against", "HEAD", "--output", str(tmp_path / "report.html")]
-    runner(finished)(sys.executable, "stages/report.py", *options)
-    text = text_of(tmp_path / "report.html")
+def test_another_run_is_compared_user_by_user(page: Path) -> None:
+    text = text_of(page)
     assert "Against HEAD No difference between HEAD and this run beyond chance." in text
     assert "Both ranked the same lists of the same users. No param differs." in text
 
