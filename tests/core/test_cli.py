@@ -31,10 +31,25 @@ def run(stage: str, argument: str, folder: Path) -> subprocess.CompletedProcess[
 
 
 @pytest.mark.parametrize("stage", EXPECTED)
-def test_help_names_what_a_stage_reads_and_writes_and_its_params_from_any_folder(stage: str, tmp_path: Path) -> None:
-    done = run(stage, "--help", tmp_path)
-    assert done.returncode == 0
-    assert [line for line in EXPECTED[stage] if f"  {line}\n" not in done.stdout] == []
+def test_help_names_what_a_stage_reads_and_writes_and_its_params_from_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], stage: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [f"{stage}.py", "--help"])
+    with pytest.raises(SystemExit, match="0"):
+        cli.answer(str(ROOT / f"stages/{stage}.py"))
+    said = capsys.readouterr().out
+    assert [line for line in EXPECTED[stage] if f"  {line}\n" not in said] == []
+
+
+@pytest.mark.parametrize("stage", EXPECTED)
+def test_every_stage_answers_its_arguments_before_it_runs(stage: str) -> None:
+    assert (ROOT / f"stages/{stage}.py").read_text().splitlines()[-2] == "    cli.answer(__file__)"
+
+
+def test_help_is_answered_from_any_folder_by_a_stage_itself(tmp_path: Path) -> None:
+    done = run("split", "--help", tmp_path)
+    assert (done.returncode, done.stdout.startswith("usage: ")) == (0, True)
 
 
 def test_help_ends_with_one_line_where_params_yaml_cannot_be_shown(tmp_path: Path) -> None:

@@ -2,8 +2,6 @@
 
 import csv
 import json
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,9 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from conftest import ROOT, model_of, sequences
+from conftest import model_of, sequences
 
 from sasrec.commands import main, recommend, similar
+from sasrec.core import errors
 from sasrec.core.errors import UserError
 from sasrec.evaluation import hybrid, model_scorer, ranking
 from sasrec.io import parquet
@@ -274,16 +273,15 @@ def test_ids_and_sizes_that_cannot_be_used_are_named(here: Path, words: list[str
         answer(*words)
 
 
-def test_a_user_that_the_filter_dropped_is_told_so_in_one_line(finished: Path) -> None:
-    counts = Counter(column(finished / recommend.REVIEWS, "user_id"))
+@pytest.mark.usefixtures("here")
+def test_a_user_that_the_filter_dropped_is_told_so_in_one_line() -> None:
+    counts = Counter(column(recommend.REVIEWS, "user_id"))
     dropped = next(user for user, number in counts.items() if number == 4)
-    command = [sys.executable, str(ROOT / "stages/recommend.py"), "--user", dropped]
-    done = subprocess.run(command, cwd=finished, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert done.stderr.startswith(
-        f"error: --user {dropped}: 4 of its reviews are in the dump, but the filter dropped the user"
-    )
-    assert done.stderr.count("\n") == 1
+    with pytest.raises(SystemExit) as ended:
+        errors.run(lambda: answer("--user", dropped))
+    said = str(ended.value.code)
+    assert said.startswith(f"error: --user {dropped}: 4 of its reviews are in the dump, but the filter dropped the user")
+    assert "\n" not in said
 
 
 def reverse(table: pa.Table) -> pa.Table:
