@@ -100,7 +100,11 @@ def test_dvc_shows_the_epochs_while_training_goes_on(project: Path) -> None:
     run = runner(project)
     environment = {**os.environ, "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
     training_on = subprocess.Popen(
-        ["dvc", "repro"], cwd=project, env=environment, stdout=subprocess.DEVNULL, start_new_session=True
+        ["dvc", "repro", "--single-item", "train_gpu"],
+        cwd=project,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
     )
     try:
         latest, final = project / "dvclive/plots/metrics/validation/full/NDCG@10.tsv", project / "plots/loss.csv"
