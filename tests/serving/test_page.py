@@ -4,10 +4,8 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
-pytest.importorskip("fastapi", reason="FastAPI is not installed: it comes with the extra `serve`")
 import browser
+import pytest
 import uvicorn
 from browser import Tab
 

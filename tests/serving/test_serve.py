@@ -18,6 +18,7 @@ import pyarrow as pa
 import pytest
 import torch
 from conftest import ROOT, sequences
+from fastapi.testclient import TestClient
 
 from sasrec.commands import serve
 from sasrec.core.errors import UserError
@@ -26,14 +27,10 @@ from sasrec.serving import explain
 from sasrec.serving.model_folder import Model
 from sasrec.serving.recommender import Recommender
 from sasrec.serving.vocabulary import Vocabulary
-from sasrec.split import transitions
-
-pytest.importorskip("fastapi", reason="FastAPI is not installed: it comes with the extra `serve`")
-from fastapi.testclient import TestClient
-
 from sasrec.serving.web import app, guard, search
 from sasrec.serving.web.batches import Batches
 from sasrec.serving.web.messages import Question
+from sasrec.split import transitions
 
 NUM_BOOKS = 12
 READ = [[1, 2], [1, 3, 2], [4, 5], [4, 6]]  # by the training users; a book's id is b and its index
@@ -353,14 +350,11 @@ def test_it_says_its_address_answers_there_and_ends_in_silence(finished: Path, n
 
 
 def test_a_port_that_is_taken_is_said_in_a_line() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        port = str(other.getsockname()[1])
-        done = subprocess.run(program("--port", port), env=ENVIRONMENT, capture_output=True, text=True, check=False)
-    assert done.stderr == (
-        f"error: --host 127.0.0.1 --port {port}: Address already in use; choose another, or port 0, which takes a free "
-        "one\n"
+    with socket.create_server(("127.0.0.1", 0)) as other, pytest.raises(UserError) as refused:
+        serve.main(["--port", str(port := other.getsockname()[1])])
+    assert str(refused.value) == (
+        f"--host 127.0.0.1 --port {port}: Address already in use; choose another, or port 0, which takes a free one"
     )
-    assert done.returncode == 1
 
 
 def test_an_answer_does_not_wait_for_an_acknowledgement_of_its_first_part() -> None:
