@@ -33,6 +33,7 @@ SASREC = SasrecParams(6, 8, 2, 2, 0.0, False, 0.5)
 
 
 def test_the_dump_depends_on_its_scale_alone_and_every_line_is_a_review(tmp_path: Path) -> None:
+    dump._catalogue_and_texts()  # processes that are forked need not make them again
     first, second = tmp_path / "a.json.gz", tmp_path / "b.json.gz"
     dump.write(first, scale=0.004)
     dump.write(second, scale=0.004)

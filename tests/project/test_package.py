@@ -109,12 +109,6 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_the_command_recommends_as_it_does_beside_the_pipeline(alone: Run, folder: Path) -> None:
-    (expected,) = Recommender.load(folder / "model").recommend([["30", "10", "40"]], 5)
-    found = alone("./sasrec", "recommend", f"--model={folder / 'model'}", "--history=30,10,40", "-k5", "--format=json")
-    assert [each["book_id"] for each in json.loads(found.stdout)] == [each.book_id for each in expected.books]
-
-
 TITLES = gzip.compress(b"book_id,title\n" + b"".join(b"%d,Emma %d\n" % (book, book) for book in range(10, 121, 10)))
 DAMAGED = {
     "the gzip data end too early": TITLES[:-9],
@@ -122,18 +116,35 @@ DAMAGED = {
 }
 
 
-def test_titles_are_read_from_gzip(alone: Run, folder: Path) -> None:
+def test_the_command_recommends_as_it_does_beside_the_pipeline_with_titles_from_gzip(alone: Run, folder: Path) -> None:
+    (expected,) = Recommender.load(folder / "model").recommend([["30", "10", "40"]], 5)
     (folder / "titles").write_bytes(TITLES)
-    command = ["./sasrec", "recommend", f"--model={folder / 'model'}", "--history=30", "-k11"]
-    assert "  Emma 120\n" in alone(*command, f"--titles={folder / 'titles'}").stdout
+    words = [
+        f"--model={folder / 'model'}",
+        f"--titles={folder / 'titles'}",
+        "--history=30,10,40",
+        "-k5",
+        "--format=json",
+    ]
+    found = json.loads(alone("./sasrec", "recommend", *words).stdout)
+    assert [each["book_id"] for each in found] == [each.book_id for each in expected.books]
+    assert [each["title"] for each in found] == [f"Emma {each.book_id}" for each in expected.books]
+
+
+READ_TITLES = """
+import sys
+from pathlib import Path
+from sasrec.core import errors
+from sasrec.serving import titles
+errors.run(lambda: titles.read(Path(sys.argv[1]), ["30"]))
+"""
 
 
 @pytest.mark.parametrize("reason", DAMAGED)
-def test_damaged_gzip_is_told_in_one_line(alone: Run, folder: Path, reason: str) -> None:
-    (folder / "titles").write_bytes(DAMAGED[reason])
-    command = ["./sasrec", "recommend", f"--model={folder / 'model'}", "--history=30"]
-    said = alone(*command, f"--titles={folder / 'titles'}", fails=True).stderr
-    assert re.fullmatch(rf"error: {re.escape(str(folder))}/titles: {reason}.*\n", said)
+def test_damaged_gzip_is_told_in_one_line(alone: Run, tmp_path: Path, reason: str) -> None:
+    (tmp_path / "titles").write_bytes(DAMAGED[reason])
+    said = alone("./python", "-I", "-c", READ_TITLES, str(tmp_path / "titles"), fails=True).stderr
+    assert re.fullmatch(rf"error: {re.escape(str(tmp_path))}/titles: {reason}.*\n", said)
 
 
 def test_the_command_tells_its_subcommands_and_which_extra_one_lacks(alone: Run) -> None:
