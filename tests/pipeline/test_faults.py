@@ -114,6 +114,7 @@ def assert_tidy(project: Path, process: subprocess.Popen[str], message: str) -> 
         assert not half_written(project)
 
 
+@pytest.mark.long
 def test_a_killed_stage_leaves_each_output_whole_or_as_it_was(project: Path, finished: Path, tally: Tally) -> None:
     rng = random.Random(0)
     for stage in reversed(STAGES):  # a stage needs what the ones before it wrote

@@ -92,6 +92,7 @@ def test_the_ranges_stand_in_order_also_where_the_first_run_lacks_one(shown: dic
     assert labels[0] == first["ratings"]
 
 
+@pytest.mark.long
 def test_the_page_and_the_pictures_of_two_runs_load_nothing(finished: Path, tmp_path: Path) -> None:
     runner(finished)(sys.executable, "stages/plots.py", "HEAD", "HEAD~1", "--output", str(tmp_path / "drawn"))
     page = (tmp_path / "drawn/index.html").read_text()

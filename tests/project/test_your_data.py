@@ -137,6 +137,7 @@ def test_dvc_reads_a_command_with_quotes_as_this_test_does(tmp_path: Path) -> No
     assert shapes.histories_found(project) == HISTORIES
 
 
+@pytest.mark.long
 def test_titles_are_shown_by_the_commands_that_take_them(project: Path) -> None:
     ids = pq.ParquetFile(project / "data/processed/books.parquet").read()["book_id"].to_pylist()
     user = pq.ParquetFile(project / "data/processed/users.parquet").read()["user_id"][0].as_py()

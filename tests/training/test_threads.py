@@ -11,6 +11,8 @@ from curves import OBJECTIVES
 
 from sasrec.runtime import reproducibility
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def digests() -> dict[str, list[str]]:
