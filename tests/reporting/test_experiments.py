@@ -61,9 +61,7 @@ def test_dvc_names_every_metric_and_param_once_and_each_metric_is_one_that_peopl
 
 
 def test_dvc_shows_the_difference_of_two_runs_in_a_hundred_columns(tried: Path) -> None:
-    lines = runner(tried)(
-        "dvc", "metrics", "diff", "--all"
-    ).stdout  # of the metrics that are the same, too.splitlines()
+    lines = runner(tried)("dvc", "metrics", "diff", "--all").stdout.splitlines()  # the same metrics, too
     assert len(lines) > 10
     assert max(map(len, lines)) <= 100
 
