@@ -28,7 +28,7 @@ def write_model(folder: Path, num_books: int) -> None:
     """Write a model with random weights, and with the transitions of made-up users."""
     import torch
 
-    from sasrec.model.sasrec import SasrecParams, build_model
+    from sasrec.model.sasrec import HybridWeights, SasrecParams, build_model
     from sasrec.serving import model_folder
     from sasrec.serving.vocabulary import Vocabulary
     from sasrec.split import transitions
@@ -42,7 +42,7 @@ def write_model(folder: Path, num_books: int) -> None:
     network = build_model(SasrecParams(50, 50, 1, 2, 0.2, False, 0.02), num_books, torch.Generator().manual_seed(0))
     counted = transitions.count(Sequences(items, offsets), num_books)
     books = Vocabulary(pa.array([str(10**7 + book) for book in range(num_books)]), first=1)
-    model = model_folder.Model(network, 0.5, True, books, ratings, ratings, counted)
+    model = model_folder.Model(network, HybridWeights(0.5), True, books, ratings, ratings, counted)
     model_folder.write(folder, model, "Random weights.\n")
 
 

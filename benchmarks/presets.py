@@ -132,9 +132,10 @@ def as_markdown(results: dict[str, dict[str, Any]]) -> str:
     columns = [column.removeprefix("sampled ") for column in last.columns]
     rows = [["preset", *columns, "steps"], ["---"] * (len(columns) + 2)]
     for name, table in tables.items():
-        steps, weight = results[name]["steps"], results[name]["hybrid_weights"]
+        steps, weights = results[name]["steps"], results[name]["hybrid_weights"]
         rows.append([name, *table.rows["sasrec"], str(steps)])
-        rows.append([f"{name}, hybrid", *table.rows["hybrid"], f"weight {', '.join(f'{each:g}' for each in weight)}"])
+        shown = ", ".join(f"{transitions:g} + {autoencoder:g}" for transitions, autoencoder in weights)
+        rows.append([f"{name}, hybrid", *table.rows["hybrid"], f"weights {shown}"])
     rows += [[metrics_table.label(name, {}), *last.rows[name], ""] for name in BASELINES]
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
@@ -167,7 +168,7 @@ def main() -> None:
             "steps": found[0]["steps"],
             "kept_epochs": [each["kept_epoch"] for each in found],
             "validation": [each["kept_validation"] for each in found],
-            "hybrid_weights": [each["hybrid_weight"] for each in found],
+            "hybrid_weights": [list(each["hybrid_weights"].values()) for each in found],
             "metrics": metrics,
             "intervals": intervals,
             "by_seed": [{scorer: each[scorer] for scorer in SCORERS[:2]} for each in found],

@@ -76,7 +76,7 @@ def main() -> dict[str, object]:
     needed = ranking_memory.of_ranking(config.sasrec, held_out.histories, config.num_books, where)
     memory.require("evaluation", needed, where)
     network, padding = load_model(WEIGHTS, config).to(where), evaluation_params.padding
-    scorers = rankers.scorers(network, config.hybrid_weight, train, world, padding=padding)
+    scorers = rankers.scorers(network, config.hybrid, train, world, padding=padding)
     progress = tqdm(scorers.items(), desc="evaluate", unit=" rankings", disable=None if world.is_main else True)
     files.make_folders(RANKS, METRICS, HISTOGRAM, CARD)
     ranks, counts = {}, {}
@@ -90,7 +90,7 @@ def main() -> dict[str, object]:
         protocol = model_card.read_params(PARAMS).split.protocol
         table = rank_table.table(held_out, train, protocol, (user_ids, books.ids_of(held_out.true_books)), ranks)
         ratings = baselines.counts(train), baselines.recent_counts(train)
-        model = Model(network, config.hybrid_weight, padding, books, *ratings, train.transitions)
+        model = Model(network, config.hybrid, padding, books, *ratings, train.transitions)
         write_outputs(table, train, cutoffs, model)
     return device.describe(where)
 

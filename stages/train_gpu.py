@@ -61,7 +61,7 @@ def train_and_write() -> dict[str, object]:
         loop.keep(state)
         hybrid = loop.choose_hybrid(state, train, validation, world)
     if world.is_main:
-        write_outputs(state, Config(train.num_books, sasrec_params, hybrid.weight), hybrid)
+        write_outputs(state, Config(train.num_books, sasrec_params, hybrid.weights), hybrid)
         checkpoint.remove(checkpoint_file)
     return device.describe(where)
 

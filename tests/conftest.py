@@ -97,6 +97,7 @@ def model_of(network: "Sasrec", **changes: object) -> "Model":
     """A model of the network alone, whose books are 10, 20, ...: the higher, the more recent ratings, the fewer in all."""
     import pyarrow as pa
 
+    from sasrec.model.sasrec import HybridWeights
     from sasrec.serving.model_folder import Model
     from sasrec.serving.vocabulary import Vocabulary
     from sasrec.split import transitions
@@ -104,7 +105,7 @@ def model_of(network: "Sasrec", **changes: object) -> "Model":
     books = Vocabulary(pa.array([str(10 * book) for book in range(1, network.num_books + 1)]), 1)
     ratings = np.arange(network.num_books + 1)
     counted = transitions.count(sequences([1, 2, 3], [1, 3]), network.num_books)
-    return replace(Model(network, 0.0, True, books, ratings[::-1], ratings, counted), **changes)
+    return replace(Model(network, HybridWeights(), True, books, ratings[::-1], ratings, counted), **changes)
 
 
 @functools.cache

@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import measure
 from sasrec.evaluation import baselines
-from sasrec.model.sasrec import Sasrec
+from sasrec.model.sasrec import HybridWeights, Sasrec
 from sasrec.runtime import device
 from sasrec.serving.model_folder import Model
 from sasrec.serving.recommender import Recommender
@@ -55,4 +55,4 @@ def as_model(network: Sasrec, train: TrainingSet) -> Model:
     """Return the network as a model that ranks alone, as the other libraries' do."""
     ids = Vocabulary(pa.array(np.arange(1, train.num_books + 1)).cast(pa.string()), 1)
     ratings = baselines.counts(train)
-    return Model(network, 0.0, True, ids, ratings, ratings, train.transitions)
+    return Model(network, HybridWeights(), True, ids, ratings, ratings, train.transitions)

@@ -10,7 +10,9 @@ from sasrec.split import transitions
 NUM_BOOKS = 6
 LOGITS = torch.linspace(-1, 1, 2 * (NUM_BOOKS + 1)).view(2, -1).flip(1)
 TRAINED = transitions.count(sequences([1, 2, 3], [1, 2, 4], [5, 2, 4]), NUM_BOOKS)
+COUNTED = hybrid.by_transitions(TRAINED, torch.device("cpu"))
 HISTORIES = sequences([6, 1], [2])
+WEIGHTS = (0.0, 0.25, 0.5, 1.0)
 
 
 def model(_histories: object) -> object:
@@ -19,7 +21,7 @@ def model(_histories: object) -> object:
 
 def test_its_scores_differ_from_the_log_of_the_product_of_both_probabilities_by_a_constant() -> None:
     weight, users = 0.5, np.array([0, 1])
-    found = hybrid.by_both(model, TRAINED, weight)(HISTORIES)(users)[:, 1:].double().numpy()
+    found = hybrid.joined(model, COUNTED, weight)(HISTORIES)(users)[:, 1:].double().numpy()
     learnt = LOGITS[:, 1:].double().softmax(1).numpy()
     counted = np.stack([TRAINED.score(HISTORIES[user])[1:] for user in users]) + 1e-3
     product = np.log(learnt * (counted / counted.sum(1, keepdims=True)) ** weight)
@@ -27,17 +29,17 @@ def test_its_scores_differ_from_the_log_of_the_product_of_both_probabilities_by_
 
 
 def test_with_weight_0_it_is_the_model() -> None:
-    assert hybrid.by_both(model, TRAINED, 0.0) is model
+    assert hybrid.joined(model, COUNTED, 0.0) is model
 
 
 def ranks_of(value_of: dict[float, int]) -> tuple[float, Ranks]:
     """Choose among weights whose ranks, of one user, are given."""
-    asked = iter(hybrid.WEIGHTS)
+    asked = iter(WEIGHTS)
 
     def rank(_scorer: Scorer) -> Ranks:
         return Ranks(*2 * [np.array([value_of.get(next(asked), 9)])])
 
-    return hybrid.choose_weight(model, TRAINED, rank, lambda ranks: -ranks.full[0])
+    return hybrid.choose_weight(model, COUNTED, WEIGHTS, rank, lambda ranks: -ranks.full[0])
 
 
 def test_the_weight_whose_ranks_are_the_best_is_chosen() -> None:
@@ -47,3 +49,12 @@ def test_the_weight_whose_ranks_are_the_best_is_chosen() -> None:
 
 def test_of_equals_the_smallest_weight_is_chosen() -> None:
     assert ranks_of({0.0: 4, 0.25: 4})[0] == 0.0
+
+
+def test_the_autoencoder_scores_a_book_by_each_book_of_the_history_the_older_the_less() -> None:
+    factors = torch.rand(NUM_BOOKS + 1, 2, generator=torch.Generator().manual_seed(0)) / 2
+    rows = factors.double().numpy()
+    found = hybrid.by_autoencoder(factors)(sequences([6, 1, 3], [], [2]))(np.array([0, 1, 2]))
+    by_last = rows @ (rows[3] + 0.98 * rows[1] + 0.98**2 * rows[6])
+    expected = np.stack([by_last, 0 * by_last, rows @ rows[2]]) / (1 - (rows**2).sum(1))
+    assert found.numpy() == pytest.approx(expected, rel=1e-5)

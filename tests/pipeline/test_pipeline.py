@@ -151,7 +151,7 @@ def test_metrics_show_the_model_beside_its_baselines_and_the_counts(project: Pat
     assert train["steps"] == 2 * (data["users"] // 64)
     assert set(train) == {
         *("loss", "kept_epoch", "epochs", "steps", "parameters", "kept_validation"),
-        *("hybrid_weight", "hybrid_validation"),
+        *("hybrid_weights", "hybrid_validation"),
     }
 
 

@@ -117,7 +117,12 @@ def test_the_table_of_presets_is_printed_on_an_ascii_terminal(tmp_path: Path) ->
     half = Estimate(0.5, 0.4, 0.6)
     by_list = {ranked: {"HR@10": half, "NDCG@10": half} for ranked in ("sampled", "full")}
     metrics, intervals = metrics_table.to_files(dict.fromkeys(presets.SCORERS, by_list))
-    found = {"steps": 1, "kept_epoch": 1, "hybrid_weight": 0.5, "kept_validation": {}}
+    found = {
+        "steps": 1,
+        "kept_epoch": 1,
+        "hybrid_weights": {"transitions": 0.5, "autoencoder": 4.0},
+        "kept_validation": {},
+    }
     found |= {**metrics, "intervals": intervals}
     asked = f"import presets; presets.run = lambda *_: {found!r}; presets.errors.run(presets.main)"
     (tmp_path / "ask.py").write_text(asked)

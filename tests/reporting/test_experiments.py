@@ -12,7 +12,12 @@ from sasrec.reporting import experiments
 
 def run(name: str, validation: float, created: str = "2026-01-02T03:04:05", **changed: object) -> experiments.Run:
     both = {ranked: {"NDCG@10": validation} for ranked in ("full", "sampled")}
-    train = {"kept_epoch": 7, "hybrid_weight": 0.5, "kept_validation": both, "hybrid_validation": both}
+    train = {
+        "kept_epoch": 7,
+        "hybrid_weights": {"transitions": 0.5, "autoencoder": 4.0},
+        "kept_validation": both,
+        "hybrid_validation": both,
+    }
     return experiments.Run(name, bool(changed), created, train, changed)
 
 

@@ -13,7 +13,7 @@ import torch
 from conftest import model_of, sequences
 
 from sasrec.core.errors import UserError
-from sasrec.model.sasrec import SasrecParams, build_model
+from sasrec.model.sasrec import HybridWeights, SasrecParams, build_model
 from sasrec.serving import model_folder
 from sasrec.serving.model_folder import Model
 from sasrec.serving.recommender import Recommender
@@ -25,7 +25,7 @@ PARAMS = SasrecParams(4, 8, 2, 2, 0.5, False, 0.5)
 
 def build(**changes: object) -> Model:
     network = build_model(PARAMS, 5, torch.Generator().manual_seed(0))
-    return replace(model_of(network, hybrid_weight=0.5, padding=False), **changes)
+    return replace(model_of(network, hybrid=HybridWeights(0.5, 4.0), padding=False), **changes)
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_the_same_model_has_the_same_bytes_and_version(folder: Path, tmp_path: P
 @pytest.mark.parametrize(
     "change",
     [
-        {"hybrid_weight": 1.0},
+        {"hybrid": HybridWeights(1.0)},
         {"padding": True},
         {"ratings": np.ones(6, np.int64)},
         {"books": Vocabulary(pa.array(list("abcde")), 1)},
@@ -93,8 +93,10 @@ def test_a_file_of_another_model_is_refused(folder: Path, tmp_path: Path, name: 
 
 def test_a_model_of_another_format_is_refused(folder: Path) -> None:
     described = json.loads((folder / "model.json").read_text())
-    (folder / "model.json").write_text(json.dumps(described | {"format": 2}))
-    with pytest.raises(UserError, match="is of format 2, and this library reads 1"):
+    (folder / "model.json").write_text(json.dumps(described | {"format": model_folder.FORMAT + 1}))
+    with pytest.raises(
+        UserError, match=f"is of format {model_folder.FORMAT + 1}, and this library reads {model_folder.FORMAT}"
+    ):
         model_folder.load(folder)
 
 

@@ -14,7 +14,7 @@ from conftest import ROOT, model_of, sequences
 from sasrec.commands import export
 from sasrec.core.errors import UserError
 from sasrec.evaluation import model_scorer
-from sasrec.model.sasrec import SasrecParams, build_model
+from sasrec.model.sasrec import HybridWeights, SasrecParams, build_model
 from sasrec.serving import onnx_model
 from sasrec.serving.model_folder import Model
 from sasrec.serving.recommender import Recommender
@@ -26,7 +26,7 @@ def build(padding: bool = True, **changes: object) -> Model:
     shape = {"max_len": 5, "hidden_units": 8, "num_heads": 2, "num_layers": 2, "norm_first": False} | changes
     params = SasrecParams(**shape, dropout_rate=0.5, init_std=0.5)
     network = build_model(params, NUM_BOOKS, torch.Generator().manual_seed(0))
-    return model_of(network, padding=padding, hybrid_weight=0.5, version="v1")
+    return model_of(network, padding=padding, hybrid=HybridWeights(0.5), version="v1")
 
 
 def run(path: Path, histories: list[list[int]]) -> torch.Tensor:
@@ -78,7 +78,7 @@ def test_the_graph_carries_the_ids_of_its_books_and_says_what_it_scores(tmp_path
     metadata = onnxruntime.InferenceSession(tmp_path / "graph.onnx").get_modelmeta().custom_metadata_map
     assert json.loads(metadata["book_ids"]) == [str(10 * book) for book in range(1, NUM_BOOKS + 1)]
     assert metadata["version"] == "v1"
-    assert metadata["scores"] == "the logits of the network alone, without item transitions"
+    assert metadata["scores"] == "the logits of the network alone, without what the hybrid adds"
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def here(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 
 def test_the_exported_graph_ranks_as_the_network(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     export.main([])
-    assert "the network alone, without item transitions; its scores after 1000" in capsys.readouterr().out
+    assert "the network alone, without what the hybrid adds; its scores after 1000" in capsys.readouterr().out
     onnx.checker.check_model(here)
     session = onnxruntime.InferenceSession(here)
     (scores,) = session.run(["scores"], {"histories": np.array([[0, 5, 7]])})

@@ -20,7 +20,7 @@ from sasrec.core import errors
 from sasrec.core.errors import UserError
 from sasrec.evaluation import hybrid, model_scorer, ranking
 from sasrec.io import parquet
-from sasrec.model.sasrec import SasrecParams, build_model
+from sasrec.model.sasrec import HybridWeights, SasrecParams, build_model
 from sasrec.serving import listing
 from sasrec.serving.recommender import Recommender
 from sasrec.serving.vocabulary import Vocabulary
@@ -167,8 +167,9 @@ def test_a_true_book_is_recommended_exactly_where_evaluate_ranks_it_among_the_fi
     train = datasets.load_training_set(finished / "data/split/train.safetensors")
     held_out = datasets.load_held_out(finished / "data/split/evaluation.safetensors", train)
     model = Recommender.load(finished / "models").model
-    recommender = Recommender(replace(model, padding=padding, hybrid_weight=weight))
-    scorer = hybrid.by_both(model_scorer.by_model(model.network, padding=padding), train.transitions, weight)
+    recommender = Recommender(replace(model, padding=padding, hybrid=HybridWeights(weight, weight)))
+    by_model = model_scorer.by_model(model.network, padding=padding)
+    scorer = hybrid.by_all(by_model, model.network, train.transitions, HybridWeights(weight, weight))
     ranks = ranking.rank(held_out, scorer).full
     found = recommender.recommend_indices(held_out.histories, k=20, exclude_seen=True).books
     ends = held_out.histories.offsets
@@ -179,11 +180,20 @@ def test_a_true_book_is_recommended_exactly_where_evaluate_ranks_it_among_the_fi
 
 
 @pytest.mark.parametrize(
-    ("weight", "ranker", "description"),
-    [(0.25, "hybrid", "with weight 0.25, the item transitions"), (0.0, "network", "the network alone")],
+    ("weights", "ranker", "description"),
+    [
+        (HybridWeights(), "network", "the network alone"),
+        (HybridWeights(transitions=0.25), "hybrid", "the network and, with weight 0.25, the item transitions"),
+        (HybridWeights(autoencoder=4), "hybrid", "the network and, with weight 4, the linear autoencoder"),
+        (
+            HybridWeights(0.5, 2),
+            "hybrid",
+            "weight 0.5, the item transitions and, with weight 2, the linear autoencoder",
+        ),
+    ],
 )
-def test_it_ranks_as_was_best_on_the_validation_users(weight: float, ranker: str, description: str) -> None:
-    recommender = build(hybrid_weight=weight)
+def test_it_ranks_as_was_best_on_the_validation_users(weights: HybridWeights, ranker: str, description: str) -> None:
+    recommender = build(hybrid=weights)
     assert recommender.description.endswith(description)
     assert recommender.recommend([["30"]])[0].ranked_by == ranker
 
@@ -280,7 +290,9 @@ def test_a_user_that_the_filter_dropped_is_told_so_in_one_line() -> None:
     with pytest.raises(SystemExit) as ended:
         errors.run(lambda: answer("--user", dropped))
     said = str(ended.value.code)
-    assert said.startswith(f"error: --user {dropped}: 4 of its reviews are in the dump, but the filter dropped the user")
+    assert said.startswith(
+        f"error: --user {dropped}: 4 of its reviews are in the dump, but the filter dropped the user"
+    )
     assert "\n" not in said
 
 

@@ -9,6 +9,7 @@ from conftest import sequences
 from sasrec.split import transitions
 from sasrec.split.sequences import Sequences
 from sasrec.training import counts
+from sasrec.training.factorisation import Sparse
 
 NUM_BOOKS = 40
 
@@ -19,11 +20,11 @@ def histories(seed: int = 0) -> Sequences:
     return sequences(*(((start + rng.integers(0, 3, 25).cumsum()) % NUM_BOOKS + 1).tolist() for start in range(60)))
 
 
-def pairs(given: Sequences) -> counts.Sparse:
+def pairs(given: Sequences) -> Sparse:
     return counts.pairs(transitions.count(given, NUM_BOOKS))
 
 
-def dense(matrix: counts.Sparse) -> np.ndarray:
+def dense(matrix: Sparse) -> np.ndarray:
     found = np.zeros((NUM_BOOKS + 1, NUM_BOOKS + 1))
     found[matrix.rows, matrix.columns] = matrix.values
     return found
@@ -52,31 +53,6 @@ def test_the_information_is_the_positive_logarithm_of_what_a_context_adds() -> N
         expected = np.log(together / together.sum() / share[:, None] / (smoothed / smoothed.sum()))
     found = counts.positive_information(pairs(given))
     assert dense(found) == pytest.approx(np.where(together > 0, np.maximum(expected, 0), 0), abs=1e-5)
-
-
-def test_the_factors_lose_at_most_one_hundredth_more_than_a_dense_svd() -> None:
-    matrix = counts.positive_information(pairs(histories()))
-    left, singular = counts.factorise(matrix, 12, torch.Generator().manual_seed(0))
-    whole = dense(matrix)
-    u, s, _ = np.linalg.svd(whole)
-    lost = np.linalg.norm(whole - left.numpy() @ (left.numpy().T @ whole))
-    assert lost <= 1.01 * np.linalg.norm(whole - u[:, :12] @ (u[:, :12].T @ whole))
-    assert singular.tolist() == pytest.approx(s[:12].tolist(), rel=0.01)
-
-
-@pytest.mark.parametrize("size", [1, 2, 5, 30])
-def test_jacobi_finds_the_eigenvalues_and_vectors_of_lapack(size: int) -> None:
-    factor = np.random.default_rng(size).normal(size=(size, size))
-    values, vectors = counts.eigen(factor @ factor.T)
-    assert values == pytest.approx(np.linalg.eigvalsh(factor @ factor.T)[::-1])
-    assert vectors @ np.diag(values) @ vectors.T == pytest.approx(factor @ factor.T)
-
-
-def test_a_basis_is_orthonormal_and_leaves_a_repeated_direction_out() -> None:
-    columns = torch.randn(50, 3, generator=torch.Generator().manual_seed(0))
-    basis = counts.orthonormal(torch.cat([columns, columns[:, :1]], 1))
-    gram = (basis.T @ basis).numpy()
-    assert gram == pytest.approx(np.diag([1, 1, 1, 0]), abs=1e-5)
 
 
 def started(given: Sequences, num_books: int = NUM_BOOKS, width: int = 8) -> tuple[torch.Tensor, torch.Tensor]:

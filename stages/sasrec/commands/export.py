@@ -20,7 +20,7 @@ def main(words: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(
         prog="sasrec export",
         description="Writes the network as an ONNX graph that carries the ids of its books. The graph is the network "
-        "alone, without item transitions.",
+        "alone, without what the hybrid adds.",
     )
     parser.add_argument("--model", type=Path, default=Path("models"), metavar="FOLDER", help="of the model (models)")
     parser.add_argument("--output", type=Path, metavar="FILE", help=f"default: {NAME} beside the model's folder")
@@ -43,6 +43,6 @@ def main(words: Sequence[str]) -> None:
                 f"{TOLERANCE}; install the versions of constraints.txt"
             )
     print(
-        f"{output}: the network alone, without item transitions; its scores after {onnx_model.NUM_HISTORIES} made-up "
-        f"histories are PyTorch's within {found:.1e}"
+        f"{output}: the network alone, without what the hybrid adds; its scores after {onnx_model.NUM_HISTORIES} "
+        f"made-up histories are PyTorch's within {found:.1e}"
     )

@@ -1,37 +1,82 @@
-"""Adds what counting knows to what the model has learnt."""
+"""Adds what counting knows to what the model has learnt.
 
-from collections.abc import Callable
+It is a product of experts (Hinton 2002): adding scores multiplies probabilities, each to the power of its weight. What
+normalises them is the same for all books of a user and is left out.
+"""
+
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from sasrec.evaluation.ranking import Ranks, Scorer, Scores
+from sasrec.model import matmul
+from sasrec.model.sasrec import HybridWeights, Sasrec
 from sasrec.split.sequences import Sequences
 from sasrec.split.transitions import Transitions
 
 SMOOTHING = 1e-3  # added to each book's transitions, so that a book without any has a logarithm
-WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)  # to choose from; 0 is the model alone
+DECAY = 0.98  # the weight of a book in the autoencoder's history relative to the next one
+# To choose from; 0 leaves the expert out.
+TRANSITION_WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
+AUTOENCODER_WEIGHTS = (0.0, 1.0, 2.0, 4.0, 8.0)
 
 
-def by_both(model: Scorer, transitions: Transitions, weight: float) -> Scorer:
-    """Return the scorer that adds the log of the item transitions, times `weight`, to the model's logits.
-
-    It is a product of experts (Hinton 2002): the probabilities softmax(logits) and (t + SMOOTHING) / sum, with t the
-    transitions' weights, are multiplied, the second to the power of `weight`. What normalises either is the same for
-    all books of a user and is left out. Weight 0 is the model alone.
-    """
+def joined(model: Scorer, expert: Scorer, weight: float) -> Scorer:
+    """Return the scorer that adds the scores of `expert`, times `weight`, to those of `model`; at weight 0, `model`."""
     if weight == 0:
         return model
 
     def score(histories: Sequences) -> Scores:
-        of_model = model(histories)
+        of_model, of_expert = model(histories), expert(histories)
+        return lambda users: of_model(users).add(of_expert(users), alpha=weight)
 
+    return score
+
+
+def by_all(by_model: Scorer, model: Sasrec, transitions: Transitions, weights: HybridWeights) -> Scorer:
+    """Return the hybrid: `by_model` joined with the item transitions and the autoencoder, by their weights."""
+    counted = by_transitions(transitions, model.book_factors.device)
+    by_both = joined(by_model, counted, weights.transitions)
+    return joined(by_both, by_autoencoder(model.book_factors), weights.autoencoder)
+
+
+def by_transitions(transitions: Transitions, device: torch.device) -> Scorer:
+    """Return the scorer by log(t + SMOOTHING), with t the weights of the item transitions."""
+
+    def score(histories: Sequences) -> Scores:
         def score_users(users: np.ndarray) -> Tensor:
-            logits = of_model(users)  # (len(users), num_books + 1)
-            counted = np.stack([transitions.score(histories[user]) for user in users])  # the same shape, float64
-            logs = torch.from_numpy(counted).float().to(logits.device).add_(SMOOTHING).log_()
-            return logits.add(logs, alpha=weight)
+            counted = np.stack([transitions.score(histories[user]) for user in users])  # (users, num_books + 1) float64
+            return torch.from_numpy(counted).float().to(device).add_(SMOOTHING).log_()
+
+        return score_users
+
+    return score
+
+
+def by_autoencoder(factors: Tensor) -> Scorer:
+    """Return the scorer by a linear autoencoder with the `factors` of each book, (num_books + 1, rank).
+
+    Book b scores the sum of DECAY^age * (F[a] . F[b]) / (1 - F[b] . F[b]) over the books a of the history.
+    """
+    decoder = factors / (1 - factors.square().sum(1, keepdim=True))  # (num_books + 1, rank)
+
+    def score(histories: Sequences) -> Scores:
+        def score_users(users: np.ndarray) -> Tensor:
+            latest_first = [histories[user][::-1].astype(np.int64) for user in users]
+            lengths = np.array([len(books) for books in latest_first])
+            # Products in turn, because a power's last bit depends on the processor.
+            decays = np.multiply.accumulate(np.r_[1.0, np.full(lengths.max(initial=1) - 1, DECAY)])
+            ages = np.concatenate([decays[:length] for length in lengths])
+            starts = np.cumsum(lengths) - lengths
+            books, weights, starts = (
+                torch.from_numpy(each).to(factors.device)
+                for each in (np.concatenate(latest_first), ages.astype(np.float32), starts)
+            )
+            encoded = F.embedding_bag(books, factors, starts, mode="sum", per_sample_weights=weights)  # (users, rank)
+            return matmul.linear(decoder, encoded).T  # (users, num_books + 1)
 
         return score_users
 
@@ -39,12 +84,16 @@ def by_both(model: Scorer, transitions: Transitions, weight: float) -> Scorer:
 
 
 def choose_weight(
-    model: Scorer, transitions: Transitions, rank: Callable[[Scorer], Ranks], value: Callable[[Ranks], float]
+    model: Scorer,
+    expert: Scorer,
+    weights: Sequence[float],
+    rank: Callable[[Scorer], Ranks],
+    value: Callable[[Ranks], float],
 ) -> tuple[float, Ranks]:
-    """Return the weight of WEIGHTS whose ranks, given by `rank`, have the highest `value`, and those ranks.
+    """Return the one of `weights` with which `joined` has ranks, given by `rank`, of the highest `value`, and those.
 
     The smallest of equals is chosen.
     """
-    ranks = {weight: rank(by_both(model, transitions, weight)) for weight in WEIGHTS}
-    weight = max(WEIGHTS, key=lambda each: value(ranks[each]))
+    ranks = {weight: rank(joined(model, expert, weight)) for weight in weights}
+    weight = max(weights, key=lambda each: value(ranks[each]))
     return weight, ranks[weight]

@@ -20,6 +20,7 @@ from sasrec.model.dropout import RandomBytes, add_dropped, dropout
 from sasrec.model.feed_forward import transform
 
 LAYER_NORM_EPS = 1e-6
+AUTOENCODER_RANK = 64  # factors of a book in the linear autoencoder; 128 gained little
 MASK_PENALTY = 1e9  # subtracted from a masked position's score, so that its weight is exactly 0
 
 
@@ -137,6 +138,8 @@ class Block(nn.Module):
 class Sasrec(nn.Module):
     """Predicts the next book at each position of a history."""
 
+    book_factors: Tensor  # (num_books + 1, AUTOENCODER_RANK)
+
     def __init__(self, params: SasrecParams, num_books: int) -> None:
         super().__init__()
         self.params = params
@@ -145,6 +148,8 @@ class Sasrec(nn.Module):
         embed = partial(nn.Embedding.from_pretrained, freeze=False)
         self.item_embedding = embed(torch.empty(num_books + 1, params.hidden_units), padding_idx=0)
         self.position_embedding = embed(torch.empty(params.max_len, params.hidden_units))
+        # Of the linear autoencoder, which ranks beside the network: no gradient changes them.
+        self.register_buffer("book_factors", torch.empty(num_books + 1, AUTOENCODER_RANK))
         self.embedding_norm = LayerNorm(params.hidden_units, eps=LAYER_NORM_EPS)
         blocks = nn.ModuleList(Block(params) for _ in range(params.num_layers))
         self.blocks = cast("Sequence[Block]", blocks)  # ModuleList's type hides that it holds blocks
@@ -203,12 +208,19 @@ def num_weights(params: SasrecParams, num_books: int) -> int:
     return (num_books + 1 + params.max_len) * width + params.num_layers * 6 * width**2
 
 
+class HybridWeights(msgspec.Struct, frozen=True):
+    """The weights of what the hybrid adds to the logits, chosen on the validation users; 0 leaves it out."""
+
+    transitions: float = 0.0
+    autoencoder: float = 0.0
+
+
 class Config(msgspec.Struct, frozen=True):
     """The sizes that turn the weights back into a model; models/sasrec.json holds them."""
 
     num_books: Count
     sasrec: SasrecParams
-    hybrid_weight: float = 0.0  # of the item transitions beside the logits, chosen on the validation users
+    hybrid: HybridWeights = HybridWeights()
 
     def require_books(self, num_books: int) -> None:
         """Raise ValueError if the model has another number of books."""
@@ -230,6 +242,7 @@ def build_model(params: SasrecParams, num_books: int, generator: torch.Generator
         elif isinstance(module, nn.LayerNorm):
             module.reset_parameters()
     nn.init.zeros_(model.item_embedding.weight[0])
+    nn.init.zeros_(model.book_factors)
     return model
 
 

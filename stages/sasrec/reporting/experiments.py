@@ -67,7 +67,8 @@ def _cells(run: Run) -> list[object]:
     )
     changed = " ".join(visible.text(f"{key}={params.shown(value)}") for key, value in run.changed.items())
     shortened = name if len(name) <= NAME else name[: NAME - 1] + "…"
-    return [shortened, created, run.train["kept_epoch"], *network, run.train["hybrid_weight"], *hybrid, changed]
+    weights = "+".join(f"{weight:g}" for weight in run.train["hybrid_weights"].values())
+    return [shortened, created, run.train["kept_epoch"], *network, weights, *hybrid, changed]
 
 
 def _data(run: Mapping[str, Any], kind: str, path: str) -> Mapping[str, Any]:

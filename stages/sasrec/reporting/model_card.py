@@ -20,7 +20,7 @@ from sasrec.split.params import EvaluationParams, SplitParams
 from sasrec.training.params import TrainParams
 
 TEMPLATE = Path(__file__).with_name("model_card.md.jinja")
-LABELS = {"sasrec": "SASRec, this model", "hybrid": "this model and item transitions"}
+LABELS = {"sasrec": "SASRec, this model", "hybrid": "this model and counts"}
 GOODREADS = "https://cseweb.ucsd.edu/~jmcauley/datasets/goodreads.html"
 
 

@@ -13,13 +13,13 @@ import pyarrow as pa
 
 from sasrec.core.errors import UserError
 from sasrec.io import digests, files, parquet
-from sasrec.model.sasrec import Config, Sasrec, load_model, save_model
+from sasrec.model.sasrec import Config, HybridWeights, Sasrec, load_model, save_model
 from sasrec.serving import vocabulary
 from sasrec.serving.vocabulary import Vocabulary
 from sasrec.split import transitions
 from sasrec.split.transitions import Transitions
 
-FORMAT = 1  # of the folder; a library reads only its own
+FORMAT = 2  # of the folder; a library reads only its own
 NAME = "sasrec"  # of the folder
 DESCRIPTION, WEIGHTS, BOOKS, TRANSITIONS = "model.json", "weights.safetensors", "books.parquet", "transitions.parquet"
 CARD = "README.md"
@@ -46,7 +46,7 @@ class Model:
     """A trained model with everything that recommending needs."""
 
     network: Sasrec
-    hybrid_weight: float  # of the item transitions; 0: the network alone ranks better
+    hybrid: HybridWeights
     padding: bool
     books: Vocabulary
     ratings: np.ndarray  # (num_books + 1,) int64: of each book_idx, by training users
@@ -71,7 +71,7 @@ def write(folder: Path, model: Model, card: str) -> None:
     _write_transitions(folder / TRANSITIONS, model.transitions)
     with files.atomic_write(folder / CARD) as partial:
         partial.write_text(card, encoding="utf-8")
-    config = Config(model.num_books, model.network.params, model.hybrid_weight)
+    config = Config(model.num_books, model.network.params, model.hybrid)
     described = Description(FORMAT, _version(folder, config, padding=model.padding), model.padding, config)
     content = msgspec.json.encode(msgspec.to_builtins(described) | digests.METADATA)
     with files.atomic_write(folder / DESCRIPTION) as partial:
@@ -105,8 +105,8 @@ def load(folder: Path) -> Model:
     books = vocabulary.of_table(table, folder / BOOKS, "book", first=1, number=network.num_books)
     ratings, recent = (np.concatenate([[0], parquet.as_numpy(table[name])]) for name in BOOKS_SCHEMA.names[2:])
     counted = _read_transitions(folder / TRANSITIONS, network.num_books)
-    weight, version = described.config.hybrid_weight, described.version
-    return Model(network, weight, described.padding, books, ratings, recent, counted, version)
+    hybrid, version = described.config.hybrid, described.version
+    return Model(network, hybrid, described.padding, books, ratings, recent, counted, version)
 
 
 def _description(path: Path) -> Description:

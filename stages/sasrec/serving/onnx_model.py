@@ -17,7 +17,7 @@ from sasrec.serving.model_folder import Model
 from sasrec.split.sequences import Sequences, last_books
 
 INPUT, OUTPUT = "histories", "scores"
-SCORES = "the logits of the network alone, without item transitions"
+SCORES = "the logits of the network alone, without what the hybrid adds"
 OPSET = 17  # the first operator set with LayerNormalization
 USERS_PER_BATCH = 128
 NUM_HISTORIES = 1000  # that the scores are compared after

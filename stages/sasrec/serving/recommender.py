@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from sasrec.core.errors import UserError
 from sasrec.evaluation import hybrid, model_scorer
 from sasrec.evaluation.ranking import Scorer, Scores, users_at_a_time
+from sasrec.model.sasrec import HybridWeights
 from sasrec.serving import model_folder, titles
 from sasrec.serving.model_folder import Model
 from sasrec.split.sequences import Sequences
@@ -165,20 +166,23 @@ class Recommender:
     @property
     def ranker(self) -> Ranker:
         """What ranks after a known history: whatever was better on the validation users."""
-        return "hybrid" if self.model.hybrid_weight else "network"
+        return "network" if self.model.hybrid == HybridWeights() else "hybrid"
 
     @property
     def description(self) -> str:
         """What ranks, in words."""
-        if not self.model.hybrid_weight:
-            return "the network alone"
-        return f"the network and, with weight {self.model.hybrid_weight:g}, the item transitions"
+        weights = {
+            "the item transitions": self.model.hybrid.transitions,
+            "the linear autoencoder": self.model.hybrid.autoencoder,
+        }
+        added = [f"with weight {weight:g}, {name}" for name, weight in weights.items() if weight]
+        return " and, ".join(["the network", *added]) if added else "the network alone"
 
     @property
     def scorer(self) -> Scorer:
         """The scorer that ranks."""
         by_network = model_scorer.by_model(self.model.network, padding=self.model.padding)
-        return hybrid.by_both(by_network, self.model.transitions, self.model.hybrid_weight)
+        return hybrid.by_all(by_network, self.model.network, self.model.transitions, self.model.hybrid)
 
     @property
     def num_books(self) -> int:

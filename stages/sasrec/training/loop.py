@@ -7,13 +7,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
 import torch
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from sasrec.core import visible
 from sasrec.core.errors import UserError
 from sasrec.evaluation import hybrid, model_scorer, ranking
+from sasrec.model.sasrec import HybridWeights
 from sasrec.runtime.world import ALONE, World
 from sasrec.split.datasets import HeldOut, TrainingSet
 from sasrec.training import checkpoint, cuda_graph, live, sampling
@@ -44,7 +47,7 @@ def step_function(state: TrainingState, train: TrainingSet, world: World = ALONE
     training_loss = TrainingLoss(state.model, train, state.params, world)
     if device.type == "cuda" and world.size == 1:
         return cuda_graph.CapturedStep(state, sampling.DeviceSampler(train, spec, device), training_loss)
-    module = torch.nn.parallel.DistributedDataParallel(training_loss) if world.size > 1 else training_loss
+    module = DistributedDataParallel(training_loss, broadcast_buffers=False) if world.size > 1 else training_loss
     if device.type == "cuda":
         on_device = sampling.DeviceSampler(train, spec, device)
         return lambda: step(state, on_device.draw(state.generator), module)
@@ -177,9 +180,9 @@ def keep(state: TrainingState) -> None:
 
 
 class Hybrid(NamedTuple):
-    """How the model is joined with the item transitions."""
+    """How the model is joined with what counting knows."""
 
-    weight: float  # 0: the model alone is better
+    weights: HybridWeights
     validation: dict[str, dict[str, float]]  # the metrics by ranking, as in TrainingState.curve
 
 
@@ -195,8 +198,12 @@ def choose_hybrid(state: TrainingState, train: TrainingSet, validation: HeldOut,
     def value(ranks: ranking.Ranks) -> float:
         return math.prod(values[SELECTION_METRIC] for values in ranking.summary(ranks, VALIDATION_K).values())
 
-    weight, ranks = hybrid.choose_weight(model_scorer.by_model(state.model, world), train.transitions, rank, value)
-    return Hybrid(weight, ranking.summary(ranks, VALIDATION_K))
+    by_model, factors = model_scorer.by_model(state.model, world), state.model.book_factors
+    counted, autoencoder = hybrid.by_transitions(train.transitions, factors.device), hybrid.by_autoencoder(factors)
+    first, _ranks = hybrid.choose_weight(by_model, counted, hybrid.TRANSITION_WEIGHTS, rank, value)
+    by_both = hybrid.joined(by_model, counted, first)
+    second, ranks = hybrid.choose_weight(by_both, autoencoder, hybrid.AUTOENCODER_WEIGHTS, rank, value)
+    return Hybrid(HybridWeights(first, second), ranking.summary(ranks, VALIDATION_K))
 
 
 def summary(state: TrainingState, chosen: Hybrid) -> dict[str, object]:
@@ -209,6 +216,6 @@ def summary(state: TrainingState, chosen: Hybrid) -> dict[str, object]:
         "steps": len(state.losses),
         "parameters": sum(parameter.numel() for parameter in state.model.parameters()),
         "kept_validation": state.curve[epoch - 1],
-        "hybrid_weight": chosen.weight,
+        "hybrid_weights": msgspec.to_builtins(chosen.weights),
         "hybrid_validation": chosen.validation,
     }

@@ -170,7 +170,7 @@ function update() {
 }
 
 const RANKED_BY = {
-  hybrid: "by the network and the item transitions",
+  hybrid: "by the network and by counts",
   network: "by the network alone",
   "recent popularity": "by recent popularity, because there is no history",
 };
