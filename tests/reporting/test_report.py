@@ -167,7 +167,7 @@ def test_changed_params_are_commands_that_dvc_reads_and_readable_in_the_table(
 ) -> None:
     hostile = "dumps/O'Reilly'; touch PWNED; echo 'ü.json.gz"
     set_params(
-        project, train={"lr": 0.003, "warmup_steps": 5}, fetch={"file": [hostile, "b\\c"]}, split={"cutoff": "null"}
+        project, train={"lr": 0.003, "warmup_steps": 5}, fetch={"file": [hostile, "b\\c"]}, card={"data_name": "null"}
     )
     monkeypatch.chdir(project)
     run_main()
@@ -178,7 +178,7 @@ def test_changed_params_are_commands_that_dvc_reads_and_readable_in_the_table(
     assert words[0::2] == ["-S"] * 4
     assert not Path("PWNED").exists()
     assert [word.partition("=")[0] for word in words[1::2]] == [
-        *["fetch.file", "split.cutoff", "train.lr", "train.warmup_steps"]  # as in params.yaml
+        *["fetch.file", "train.lr", "train.warmup_steps", "card.data_name"]  # as in params.yaml
     ]
     expected = params.read(Path("params.yaml"))
     runner(project)("git", "checkout", "-q", "params.yaml")

@@ -22,7 +22,7 @@ from fastapi.testclient import TestClient
 
 from sasrec.commands import serve
 from sasrec.core.errors import UserError
-from sasrec.model.sasrec import SasrecParams, build_model
+from sasrec.model.sasrec import HybridWeights, SasrecParams, build_model
 from sasrec.serving import explain
 from sasrec.serving.model_folder import Model
 from sasrec.serving.recommender import Recommender
@@ -43,7 +43,7 @@ def recommender(**params: object) -> Recommender:
     ids = pa.array([f"b{book}" for book in range(1, NUM_BOOKS + 1)])
     ratings = np.arange(NUM_BOOKS + 1)
     counted = transitions.count(sequences(*READ), NUM_BOOKS)
-    model = Model(network, 0.5, True, Vocabulary(ids, first=1), ratings, ratings, counted, version="abc")
+    model = Model(network, HybridWeights(0.5), True, Vocabulary(ids, first=1), ratings, ratings, counted, version="abc")
     return Recommender(model, TITLES)
 
 
