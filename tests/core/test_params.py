@@ -317,6 +317,7 @@ def test_a_misspelt_section_is_named(tmp_path: Path) -> None:
         ("evaluation.k", 102, "evaluation.k is 102, but only 101 books are ranked"),
         ("evaluation.k", [5, 102], r"evaluation.k is \[5, 102\], but only 101 books are ranked"),
         ("evaluation.num_item_sample", 8, "evaluation.k is 10, but only 9 books are ranked"),
+        ("split.cutoff", "2016-13-01", 'split.cutoff is .2016-13-01.: give a day in quotes, such as "2016-12-31"'),
         ("fetch.source", "file", "fetch.source is file, but fetch.file is null"),
     ],
 )

@@ -283,6 +283,12 @@ def test_ids_and_sizes_that_cannot_be_used_are_named(here: Path, words: list[str
         answer(*words)
 
 
+def test_fewer_ratings_than_none_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        answer("--history", "1", "--min-ratings", "-5")
+    assert "argument --min-ratings: -5 is no whole number from 0" in capsys.readouterr().err
+
+
 @pytest.mark.usefixtures("here")
 def test_a_user_that_the_filter_dropped_is_told_so_in_one_line() -> None:
     counts = Counter(column(recommend.REVIEWS, "user_id"))

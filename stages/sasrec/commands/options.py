@@ -49,6 +49,13 @@ def load(asked: argparse.Namespace) -> "Recommender":
     return recommender
 
 
+def whole(word: str) -> int:
+    """Return the whole number from 0 that `word` writes; raise ArgumentTypeError if it is none."""
+    if not word.isdecimal():
+        raise argparse.ArgumentTypeError(f"{visible.text(word)} is no whole number from 0")
+    return int(word)
+
+
 def identifier(word: str) -> str:
     """Return `word` decoded as UTF-8, the encoding of ids: Python decodes arguments in the locale's encoding.
 

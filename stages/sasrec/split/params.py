@@ -23,6 +23,7 @@ class SplitParams(msgspec.Struct, frozen=True):
     ]
     cutoff: Annotated[
         datetime.date | None,
+        msgspec.Meta(extra={"allowed": 'give a day in quotes, such as "2016-12-31", or null'}),
         about(
             'last day that trains, of protocol `temporal`, as `"2016-12-31"`; null: 90 % of the ratings are made by it'
         ),
