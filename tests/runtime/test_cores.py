@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sasrec.runtime import control_groups, cores
+from sasrec.runtime import control_groups, cores, reproducibility
 
 
 @pytest.fixture
@@ -41,7 +41,33 @@ def test_a_quota_of_the_first_version_counts(groups: Path) -> None:
     assert cores.available() == 3
 
 
-@pytest.mark.parametrize(("value", "expected"), [("auto", 16), ("3", 3)])
-def test_the_params_choose_a_number_or_every_core(groups: Path, value: str, expected: int) -> None:
-    (groups / "params.yaml").write_text(f"machine:\n  num_threads: {value}\n")
-    assert cores.num_threads(groups / "params.yaml") == expected
+@pytest.fixture
+def running(groups: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The kernel's statistics of a machine of 32 cores."""
+    monkeypatch.setattr(os, "cpu_count", lambda: 32)
+    monkeypatch.setattr(cores, "STATISTICS", groups / "stat")
+    return groups / "stat"
+
+
+@pytest.mark.parametrize(("number", "expected"), [(1, 16), (17, 16), (18, 15), (31, 2), (99, 1)])
+def test_cores_that_others_use_do_not_count_and_one_is_left(running: Path, number: int, expected: int) -> None:
+    running.write_text(f"cpu  1 2 3\nprocs_running {number}\nprocs_blocked 0\n")
+    assert cores.idle() == expected
+
+
+def test_where_the_kernel_does_not_tell_nothing_else_runs(running: Path) -> None:
+    assert not running.exists()
+    assert cores.others_running() == 0
+
+
+@pytest.mark.parametrize(
+    ("value", "is_portable", "expected"), [("auto", True, 15), ("auto", False, 16), ("3", True, 3), ("3", False, 3)]
+)
+def test_the_params_choose_a_number_or_in_portable_mode_the_cores_that_are_idle(
+    running: Path, monkeypatch: pytest.MonkeyPatch, value: str, is_portable: bool, expected: int
+) -> None:
+    running.write_text("procs_running 18\n")
+    monkeypatch.setattr(reproducibility, "is_portable", lambda: is_portable)
+    params = running.with_name("params.yaml")
+    params.write_text(f"machine:\n  num_threads: {value}\n")
+    assert cores.num_threads(params) == expected

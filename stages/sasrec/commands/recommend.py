@@ -55,7 +55,9 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
         metavar="ID,…|FILE",
         help="never these; in a file, one id a line",
     )
-    parser.add_argument("--min-ratings", type=options.whole, default=0, metavar="N", help="none with fewer training ratings (0)")
+    parser.add_argument(
+        "--min-ratings", type=options.whole, default=0, metavar="N", help="none with fewer training ratings (0)"
+    )
     options.add_titles(parser)
     options.add_format(parser)
     arguments = parser.parse_args(words)

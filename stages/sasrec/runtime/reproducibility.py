@@ -25,9 +25,9 @@ PORTABLE = {
 }
 ALWAYS = {
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # PyTorch's deterministic mode demands it for cuBLAS
-    # How often a thread looks for the others before it sleeps. libgomp's 300,000 took five times the CPU time on a busy
-    # machine, and to sleep at once (OMP_WAIT_POLICY=PASSIVE) 1.4 times as long on a quiet one. It changes no bit.
-    "GOMP_SPINCOUNT": "1000",
+    # How often a thread looks for the others before it sleeps: docs/reproducibility.md has a step's seconds for 1,000
+    # to 300,000 looks, on a quiet and on a busy machine. It changes no bit.
+    "GOMP_SPINCOUNT": "10000",
 }
 
 
