@@ -47,7 +47,7 @@ def step_function(state: TrainingState, train: TrainingSet, world: World = ALONE
     training_loss = TrainingLoss(state.model, train, state.params, world)
     if device.type == "cuda" and world.size == 1:
         return cuda_graph.CapturedStep(state, sampling.DeviceSampler(train, spec, device), training_loss)
-    module = DistributedDataParallel(training_loss, broadcast_buffers=False) if world.size > 1 else training_loss
+    module = DistributedDataParallel(training_loss, forward_sync_buffers=False) if world.size > 1 else training_loss
     if device.type == "cuda":
         on_device = sampling.DeviceSampler(train, spec, device)
         return lambda: step(state, on_device.draw(state.generator), module)
