@@ -51,10 +51,8 @@ ROWS = [
     Row(
         "parse_gzip, Parquet with whole numbers as ids, without writing",
         "read_numbers",
-        None,
-        None,
-        "pyarrow's reading as text",
-        "1.5x the limit",
+        limit_is="pyarrow's reading as text",
+        target="1.5x the limit",
     ),
     Row("filter_reindex", "filter_reindex", "filter_plain", "filter_files", "its files", "4x; 1 GB"),
     Row("split", "split", None, "split_files", "its files", "2 s"),

@@ -57,30 +57,35 @@ def by_transitions(transitions: Transitions, device: torch.device) -> Scorer:
 
 
 def by_autoencoder(factors: Tensor) -> Scorer:
-    """Return the scorer by a linear autoencoder with the `factors` of each book, (num_books + 1, rank).
+    """Return the scorer by a linear autoencoder with the `factors` F of each book, (num_books + 1, rank).
 
-    Book b scores the sum of DECAY^age * (F[a] . F[b]) / (1 - F[b] . F[b]) over the books a of the history.
+    Book b scores the sum of DECAY^age * (F[a] . F[b]) / (1 - F[b] . F[b]) over the books a of the history; the latest
+    has age 0.
     """
-    decoder = factors / (1 - factors.square().sum(1, keepdim=True))  # (num_books + 1, rank)
 
     def score(histories: Sequences) -> Scores:
+        decoder = factors / (1 - factors.square().sum(1, keepdim=True))  # (num_books + 1, rank)
+
         def score_users(users: np.ndarray) -> Tensor:
-            latest_first = [histories[user][::-1].astype(np.int64) for user in users]
-            lengths = np.array([len(books) for books in latest_first])
-            # Products in turn, because a power's last bit depends on the processor.
-            decays = np.multiply.accumulate(np.r_[1.0, np.full(lengths.max(initial=1) - 1, DECAY)])
-            ages = np.concatenate([decays[:length] for length in lengths])
-            starts = np.cumsum(lengths) - lengths
-            books, weights, starts = (
-                torch.from_numpy(each).to(factors.device)
-                for each in (np.concatenate(latest_first), ages.astype(np.float32), starts)
-            )
-            encoded = F.embedding_bag(books, factors, starts, mode="sum", per_sample_weights=weights)  # (users, rank)
+            encoded = _encode(factors, [histories[user] for user in users])  # (users, rank)
             return matmul.linear(decoder, encoded).T  # (users, num_books + 1)
 
         return score_users
 
     return score
+
+
+def _encode(factors: Tensor, histories: Sequence[np.ndarray]) -> Tensor:
+    """Return each history's sum of DECAY^age * F[a] over its books a, (histories, rank), on the device of `factors`."""
+    lengths = np.array([len(history) for history in histories])
+    # Products in turn, because a power's last bit depends on the processor.
+    decays = np.multiply.accumulate(np.r_[1.0, np.full(lengths.max(), DECAY)])
+    latest_first = np.concatenate([history[::-1] for history in histories]).astype(np.int64)
+    by_age = np.concatenate([decays[:length] for length in lengths]).astype(np.float32)
+    books, starts, weights = (
+        torch.from_numpy(each).to(factors.device) for each in (latest_first, np.cumsum(lengths) - lengths, by_age)
+    )
+    return F.embedding_bag(books, factors, starts, mode="sum", per_sample_weights=weights)
 
 
 def choose_weight(

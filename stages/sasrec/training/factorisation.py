@@ -20,7 +20,7 @@ SMALLEST = 1e-10  # the square of a direction, relative to the largest one's, th
 
 
 class Sparse(NamedTuple):
-    """A sparse matrix by rows, of which row 0 is padding."""
+    """A sparse matrix by rows."""
 
     starts: Tensor  # (rows + 1,) int64: where the entries of a row begin
     columns: Tensor  # (entries,) int64, ascending in a row
@@ -46,10 +46,10 @@ class Sparse(NamedTuple):
 def factorise(matrix: Sparse, width: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Return the first left singular vectors, (rows, width), and the singular values, (width,), both float32.
 
-    Row 0 is padding. There are fewer than `width` where the matrix has no more rows or columns.
+    Row 0 is padding, without entries. There are fewer than `width` where the matrix has no more rows or columns.
     """
-    transpose, num_books = matrix.transposed(), len(matrix.starts) - 2
-    num_directions = min(width + OVERSAMPLING, num_books, matrix.num_columns)
+    transpose, num_rows = matrix.transposed(), len(matrix.starts) - 1
+    num_directions = min(width + OVERSAMPLING, num_rows - 1, matrix.num_columns)
     start = torch.empty(matrix.num_columns, num_directions).normal_(generator=generator)
     basis = orthonormal(matrix.times(start))
     for _ in range(NUM_ITERATIONS):
