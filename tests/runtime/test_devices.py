@@ -9,8 +9,9 @@ import pytest
 import torch
 from conftest import sequences, train_params, training_set
 
-from sasrec.evaluation import model_scorer
-from sasrec.model.sasrec import Sasrec, SasrecParams
+from sasrec.evaluation import rankers
+from sasrec.model.sasrec import HybridWeights, Sasrec, SasrecParams
+from sasrec.runtime.world import ALONE
 from sasrec.training import sampling
 from sasrec.training.losses import LOSSES
 from sasrec.training.training_loss import TrainingLoss
@@ -44,8 +45,10 @@ def test_a_batch_drawn_on_a_device_has_its_loss_and_gradients_there(
     assert {parameter.grad.device.type for parameter in network.parameters()} == {device.type}
 
 
-def test_users_are_scored_on_the_device_of_the_network(network: Sasrec, device: torch.device) -> None:
-    scores = model_scorer.by_model(network)(TRAIN.histories)(np.arange(3))
+@pytest.mark.parametrize("ranker", ["sasrec", "hybrid"])
+def test_users_are_scored_on_the_device_of_the_network(network: Sasrec, device: torch.device, ranker: str) -> None:
+    scorers = rankers.scorers(network, HybridWeights(0.5, 2), TRAIN, ALONE, padding=True)
+    scores = scorers[ranker](TRAIN.histories)(np.arange(3))
     assert (scores.device.type, scores.shape) == (device.type, (3, NUM_BOOKS + 1))
 
 
