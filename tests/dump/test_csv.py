@@ -143,3 +143,12 @@ def test_a_cut_or_changed_zstd_file_is_refused(tmp_path: Path, cut: int) -> None
     assert len(whole) > cut
     with pytest.raises(UserError, match="dump: not intact zstd"):
         read(tmp_path / "dump", whole[:-cut])
+
+
+def test_a_file_full_of_malformed_lines_is_read_to_its_checksum(tmp_path: Path) -> None:
+    """Only the checksum tells damage from malformed lines."""
+    malformed = gzip.compress((HEADER + "1,2,3\n" * 2_000_000).encode(), mtime=0)
+    assert len(read(tmp_path / "dump", malformed, max_rejected_fraction=0)[1]) < 2_000_000
+    damaged = malformed[:-8] + bytes(8)
+    with pytest.raises(reviews.DamagedError):
+        read(tmp_path / "dump", damaged, max_rejected_fraction=0)

@@ -131,7 +131,7 @@ def read(path: Path, params: ParseGzipParams, dump_format: Format = PRESETS[DEFA
     return until_refused(_read(blocks, params.max_line_bytes, parse), blocks, params)
 
 
-def until_refused(batches: Batches, blocks: Iterator[bytes], params: ParseGzipParams) -> Batches:
+def until_refused(batches: Batches, blocks: Iterator[object], params: ParseGzipParams) -> Batches:
     """Yield `batches`, which come from `blocks`, and end early where `params.refuse` says so."""
     num_rejected = 0
     for reviews, rejected in batches:

@@ -8,7 +8,7 @@ import csv
 import io
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +20,7 @@ from pyarrow import csv as arrow_csv
 
 from sasrec.core.errors import UserError
 from sasrec.dump import columns, compression
+from sasrec.dump.ahead import ahead
 from sasrec.dump.formats import ROLES, Column, Format
 from sasrec.dump.reviews import (
     LINES_AT_ONCE,
@@ -80,8 +81,8 @@ def read_csv(path: Path, params: ParseGzipParams, dump_format: Format) -> Batche
     blocks = decompressed(path, params.max_expansion, BLOCK_BYTES)
     delimiter = dump_format.delimiter.encode()
     lines = _with_line_feeds(complete_lines(blocks, params.max_line_bytes))
-    records = _complete_records(lines, delimiter, params.max_line_bytes)
-    return until_refused(_read_csv(path, records, params.max_line_bytes, dump_format), blocks, params)
+    records = ahead(_complete_records(lines, delimiter, params.max_line_bytes))
+    return until_refused(_read_csv(path, records, params.max_line_bytes, dump_format), records, params)
 
 
 def _read_csv(path: Path, blocks: Iterator[Block], max_line_bytes: int, dump_format: Format) -> Batches:
@@ -297,17 +298,19 @@ def read_parquet(path: Path, params: ParseGzipParams, dump_format: Format) -> Ba
         with pq.ParquetFile(file, buffer_size=1 << 20) as table:
             names = _columns(path, table.schema_arrow, dump_format)
             _check_expansion(path, table.metadata, params.max_expansion)
-            for batch in table.iter_batches(ROWS_AT_ONCE, columns=list(names.values()), use_threads=False):
-                plain = {name: _plain(batch.column(name)) for name in names.values()}
-                is_time = pa.types.is_temporal(batch.column(names["time"]).type)
-                found = columns.Found(**({"rating": None} | {role: plain[name] for role, name in names.items()}))
-                reviews, reasons = columns.convert(found, dump_format, "epoch_ms" if is_time else None)
-                rejected = [Rejected(number + row + 1, reasons[row], _shown(plain, row)) for row in sorted(reasons)]
-                yield reviews, rejected_batch(rejected)
-                number += len(batch)
-                num_rejected += len(reasons)
-                if params.refuse(num_rejected):
-                    return
+            batches = table.iter_batches(ROWS_AT_ONCE, columns=list(names.values()), use_threads=False)
+            with closing(ahead(batches)) as read:
+                for batch in read:
+                    plain = {name: _plain(batch.column(name)) for name in names.values()}
+                    is_time = pa.types.is_temporal(batch.column(names["time"]).type)
+                    found = columns.Found(**({"rating": None} | {role: plain[name] for role, name in names.items()}))
+                    reviews, reasons = columns.convert(found, dump_format, "epoch_ms" if is_time else None)
+                    rejected = [Rejected(number + row + 1, reasons[row], _shown(plain, row)) for row in sorted(reasons)]
+                    yield reviews, rejected_batch(rejected)
+                    number += len(batch)
+                    num_rejected += len(reasons)
+                    if params.refuse(num_rejected):
+                        return
             if number != table.metadata.num_rows:
                 raise DamagedError(str(path), f"holds {number} rows, but its footer says {table.metadata.num_rows}")
 
