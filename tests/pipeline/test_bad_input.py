@@ -112,18 +112,18 @@ def test_no_user_left_after_the_filter(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("limit", "message"),
+    ("limit", "message", "advice"),
     [
-        ("1KB", "is 1KB, which is too little"),
-        ("1MB", "is 1MB, which is too little"),
-        ("99999999999999999999GB", "is 99999999999999999999GB, which DuckDB refuses"),
+        ("1KB", "is 1KB, which is too little", "raise it, or set it to null"),
+        ("1MB", "is 1MB, which is too little", "raise it, or set it to null"),
+        ("99999999999999999999GB", "is 99999999999999999999GB, which DuckDB refuses", "set it to null, or to less"),
     ],
 )
-def test_a_memory_limit_that_the_engine_cannot_keep(folder: Path, limit: str, message: str) -> None:
+def test_a_memory_limit_that_the_engine_cannot_keep(folder: Path, limit: str, message: str, advice: str) -> None:
     dump(folder)
     set_params(folder, filter_reindex={"memory_limit": limit})
     parse_gzip.main()
-    assert_refused(folder, filter_reindex, f"error: params.yaml: filter_reindex.memory_limit {message}")
+    assert_refused(folder, filter_reindex, f"error: params.yaml: filter_reindex.memory_limit {message}", advice)
 
 
 @pytest.mark.parametrize(

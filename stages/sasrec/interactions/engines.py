@@ -89,7 +89,8 @@ def on_duckdb(reviews: Path, memory_limit: str | None, scratch: Path) -> Iterato
         if memory_limit is None:
             raise MemoryError(reason) from None
         raise UserError(
-            f"params.yaml: filter_reindex.memory_limit is {memory_limit}, which is too little: {reason}"
+            f"params.yaml: filter_reindex.memory_limit is {memory_limit}, which is too little ({reason}); raise it, or "
+            "set it to null"
         ) from None
     finally:
         connection.disconnect()
