@@ -1,6 +1,7 @@
 """Several processes train and rank as one does, and end together."""
 
 import csv
+import functools
 import json
 import os
 import shutil
@@ -50,18 +51,23 @@ def test_every_row_is_of_one_process_and_none_has_two_more_than_another(number: 
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
+@functools.cache
+def started(objective: str) -> step.TrainingState:
+    return step.start(curves.TRAIN, curves.params_of(objective), curves.SASREC, curves.CPU)
+
+
 @pytest.mark.parametrize("objective", curves.OBJECTIVES)
 @pytest.mark.parametrize("size", [2, 3, 20])  # 20: more than there are rows
 def test_the_mean_of_all_shares_is_the_loss_and_the_gradient_of_the_batch(objective: str, size: int) -> None:
     params = curves.params_of(objective)
+    state = started(objective)
+    batch = PackedSampler(curves.TRAIN, step.batch_spec(params, curves.SASREC.max_len)).draw(np.random.default_rng(0))
+    assert len(batch.history) < 20
 
     def loss_and_gradient(world: World) -> list[torch.Tensor]:
-        state = step.start(curves.TRAIN, params, curves.SASREC, curves.CPU)
-        batch = PackedSampler(curves.TRAIN, step.batch_spec(params, curves.SASREC.max_len)).draw(state.batch_rng)
-        assert len(batch.history) < 20
+        state.generator.manual_seed(1)
         loss = training_loss.TrainingLoss(state.model, curves.TRAIN, params, world)(batch, state.generator)
-        loss.backward()
-        return [loss.detach(), *(parameter.grad for parameter in state.model.parameters())]
+        return [loss.detach(), *torch.autograd.grad(loss, list(state.model.parameters()))]
 
     of_shares = [loss_and_gradient(World(rank, size)) for rank in range(size)]
     for *parts, whole in zip(*of_shares, loss_and_gradient(ALONE), strict=True):
