@@ -4,8 +4,10 @@ ruamel parses it, as in DVC, so that both see the same values (YAML 1.2); messag
 with ruamel.
 """
 
+import copy
 import datetime
 import difflib
+import functools
 import json
 import re
 from collections.abc import Collection, Mapping
@@ -102,12 +104,10 @@ def parse(content: bytes, name: str) -> dict[str, Any]:
         UserError: it is no YAML or no mapping, or no message, table or command may show one of its values.
 
     """
-    # Not above: a served model uses this module's annotations, and its environment needs no YAML.
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import MarkedYAMLError, YAMLError
+    from ruamel.yaml.error import MarkedYAMLError, YAMLError  # see `_from_yaml`
 
     try:
-        document = YAML(typ="safe").load(content)
+        document = copy.deepcopy(_from_yaml(content))
     except MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         problem = str(error.problem).partition(" with value ")[0]  # a duplicate key's value may hold a password
@@ -125,6 +125,14 @@ def parse(content: bytes, name: str) -> dict[str, Any]:
             if reason:
                 raise UserError(f"{name}{_line(content, section, key)}: {section}.{key} {reason}")
     return document
+
+
+@functools.lru_cache(maxsize=4)  # each section is loaded by itself, and ruamel is slow
+def _from_yaml(content: bytes) -> object:
+    # Not above: a served model uses this module's annotations, and its environment needs no YAML.
+    from ruamel.yaml import YAML
+
+    return YAML(typ="safe").load(content)
 
 
 def shown(value: object) -> str:
@@ -153,7 +161,7 @@ def _why_not_shown(value: object) -> str | None:
 
 def _line(content: bytes, section: str, key: str) -> str:
     """Return the line of a key after a colon; "" where it is not in its section, but merged from another."""
-    from ruamel.yaml import YAML  # see `parse`
+    from ruamel.yaml import YAML  # see `_from_yaml`
 
     position = YAML().load(content)[section].lc.key(key)  # only the round-trip loader keeps line numbers
     return f":{position[0] + 1}" if position else ""

@@ -100,7 +100,7 @@ def _zipf_cumulative(number: int, rng: np.random.Generator) -> list[int]:
 
 
 def _make_sentences(rng: np.random.Generator) -> list[str]:
-    words = ["".join(rng.choice(SYLLABLES, size=length)) for length in rng.integers(1, 5, size=2000)]
+    words = np.array(["".join(rng.choice(SYLLABLES, size=length)) for length in rng.integers(1, 5, size=2000)])
     sentences = [
         " ".join(rng.choice(words, size=length)).capitalize() + "." for length in rng.integers(4, 24, size=4000)
     ]
