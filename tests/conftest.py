@@ -1,8 +1,10 @@
 """What several tests share: small data made by hand, and the ground truth where it is there."""
 
+import contextlib
 import fcntl
 import functools
 import gzip
+import io
 import json
 import os
 import shutil
@@ -180,6 +182,23 @@ def runner(folder: Path) -> Run:
     return run
 
 
+@contextlib.contextmanager
+def terminal(encoding: str) -> Iterator[tuple[io.TextIOWrapper, io.TextIOWrapper]]:
+    """Standard output and error for a while, as Python opens them where PYTHONIOENCODING names an encoding."""
+    shown = io.TextIOWrapper(io.BytesIO(), encoding, "strict", write_through=True)
+    said = io.TextIOWrapper(io.BytesIO(), encoding, "backslashreplace", write_through=True)
+    with contextlib.redirect_stdout(shown), contextlib.redirect_stderr(said):
+        yield shown, said
+
+
+def out_of_date(project: Path) -> set[str]:
+    """The stages that `dvc status` names; without a process, whose start takes longer than the answer."""
+    from dvc.repo import Repo
+
+    with contextlib.chdir(project), Repo() as repo:  # elsewhere, it would name their paths, too
+        return set(repo.status())
+
+
 def set_params(folder: Path, **sections: dict[str, object]) -> None:
     """Change keys of params.yaml: set_params(folder, train={"lr": 0.01})."""
     from ruamel.yaml import YAML
@@ -207,29 +226,37 @@ def run_small_pipeline(folder: Path) -> Path:
     return folder
 
 
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], Path]) -> Path:
+    """What `make` makes in the folder that it is given; of several test processes one makes it, and the others copy it."""
+    folder = factory.mktemp(name)
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return make(folder)
+    of_all = factory.getbasetemp().parent
+    with (of_all / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if (of_all / name).exists():
+            return shutil.copytree(of_all / name, folder, dirs_exist_ok=True)
+        (of_all / name).symlink_to(make(folder))
+        return folder
+
+
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small pipeline after `dvc repro`, its lock committed; of several test processes one runs it for all."""
-    folder = tmp_path_factory.mktemp("pipeline")
-    if "PYTEST_XDIST_WORKER" not in os.environ:
-        return run_small_pipeline(folder)
-    of_all = tmp_path_factory.getbasetemp().parent
-    with (of_all / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if (of_all / "finished").exists():
-            return shutil.copytree(of_all / "finished", folder, dirs_exist_ok=True)
-        (of_all / "finished").symlink_to(run_small_pipeline(folder))
-        return folder
+    """A small pipeline after `dvc repro`, its lock committed."""
+    return made_once(tmp_path_factory, "finished", run_small_pipeline)
 
 
 @pytest.fixture(scope="session")
 def tried(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished project with an experiment, `unpadded`, which is also in the workspace; nobody changes it."""
-    folder = shutil.copytree(finished, tmp_path_factory.mktemp("tried") / "project")
-    runner(folder)(
-        "dvc", "exp", "run", "--single-item", "--name", "unpadded", "-S", "evaluation.padding=false", "evaluate"
-    )
-    return folder
+
+    def run_experiment(folder: Path) -> Path:
+        shutil.copytree(finished, folder, dirs_exist_ok=True)
+        name = ("--name", "unpadded")
+        runner(folder)("dvc", "exp", "run", "--single-item", *name, "-S", "evaluation.padding=false", "evaluate")
+        return folder
+
+    return made_once(tmp_path_factory, "tried", run_experiment)
 
 
 @pytest.fixture
