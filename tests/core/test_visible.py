@@ -13,8 +13,10 @@ from unittest import mock
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import ROOT, set_params
+import torch
+from conftest import ROOT, set_params, terminal
 
+from sasrec.commands import recommend
 from sasrec.core import errors, visible
 from sasrec.dump import download
 from sasrec.evaluation.intervals import Estimate
@@ -139,59 +141,65 @@ TERMINALS = {
 }
 
 
-def run_on(terminal: str, folder: Path, *command: object) -> subprocess.CompletedProcess[bytes]:
+def run_on(name: str, folder: Path, *command: object) -> subprocess.CompletedProcess[bytes]:
     without = {name: value for name, value in os.environ.items() if not name.startswith(("LC_", "LANG", "PYTHON"))}
     words = [sys.executable, *(str(ROOT / word) if str(word).endswith(".py") else str(word) for word in command)]
-    done = subprocess.run(words, cwd=folder, env=without | TERMINALS[terminal], capture_output=True, check=False)
+    done = subprocess.run(words, cwd=folder, env=without | TERMINALS[name], capture_output=True, check=False)
     assert b"Traceback" not in done.stderr, done.stderr.decode(errors="replace")
     return done
 
 
-@pytest.mark.parametrize("terminal", ["ascii", "cp1253", "C"])
-def test_the_table_of_metrics_is_shown_on_any_terminal(finished: Path, terminal: str) -> None:
-    done = run_on(terminal, finished, "stages/show.py")
+@pytest.mark.parametrize("name", ["ascii", "cp1253", "C"])
+def test_the_table_of_metrics_is_shown_on_any_terminal(finished: Path, name: str) -> None:
+    done = run_on(name, finished, "stages/show.py")
     assert done.returncode == 0
-    assert done.stdout.count("±".encode("cp1253") if terminal == "cp1253" else rb"\xb1") == 20
+    assert done.stdout.count("±".encode("cp1253") if name == "cp1253" else rb"\xb1") == 20
 
 
 @pytest.fixture(scope="module")
-def with_titles(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> list[object]:
-    """A command that recommends two books, all titles in scripts that few terminals have, and an unknown id, too."""
+def with_titles(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The words of a command that recommends two books, all titles in scripts that few terminals have, and an unknown id, too."""
     titles = tmp_path_factory.mktemp("titles") / "ü.csv"
     [first, *ids] = pq.ParquetFile(finished / "data/processed/books.parquet").read()["book_id"].to_pylist()
     titles.write_text("book_id,title,authors\n" + "".join(f"{id_},日本,ü\n" for id_ in ids), "utf-8")
-    return ["stages/recommend.py", "--history", f"{first},ü", "--titles", titles, "-k", "2"]
+    return ["--history", f"{first},ü", "--titles", str(titles), "-k", "2"]
 
 
-@pytest.mark.parametrize("terminal", ["cp1253", "C"])
-def test_titles_and_unknown_ids_are_shown_on_any_terminal(
-    finished: Path, with_titles: list[object], terminal: str
-) -> None:
-    done = run_on(terminal, finished, *with_titles)
+def test_titles_and_unknown_ids_are_shown_in_the_c_locale(finished: Path, with_titles: list[str]) -> None:
+    done = run_on("C", finished, "stages/recommend.py", *with_titles)
     assert done.returncode == 0
     assert done.stdout.count(rb"\u65e5\u672c") == 2
     assert b"is left out: not in the dump" in done.stderr
 
 
-def test_json_has_the_exact_titles_on_a_terminal_that_lacks_their_letters(
-    finished: Path, with_titles: list[object]
-) -> None:
-    done = run_on("C", finished, *with_titles, "--format", "json")
-    assert {row["title"] for row in json.loads(done.stdout)} == {"日本 — ü"}
+@pytest.fixture
+def here(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The current folder is a finished project, and nothing that runs in it changes this process."""
+    monkeypatch.chdir(finished)
+    monkeypatch.setattr("sasrec.runtime.device.use", lambda *_: torch.device("cpu"))
 
 
-def test_an_evaluation_ends_on_an_ascii_terminal(project: Path) -> None:
-    done = run_on("C", project, "stages/evaluate.py")
-    assert done.returncode == 0
-    assert done.stdout.count(rb"\xb1") == 20
+@pytest.mark.usefixtures("here")
+def test_titles_and_unknown_ids_are_shown_on_a_terminal_that_lacks_their_letters(with_titles: list[str]) -> None:
+    with terminal("cp1253") as (shown, said):
+        errors.run(lambda: recommend.main(with_titles))
+    assert shown.buffer.getvalue().count(rb"\u65e5\u672c") == 2
+    assert b"is left out: not in the dump" in said.buffer.getvalue()
 
 
-@pytest.mark.parametrize(("terminal", "shown"), [("utf-8", "日本".encode()), ("C", rb"\u65e5\u672c")])
-def test_help_and_errors_show_params_of_any_script_on_any_terminal(project: Path, terminal: str, shown: bytes) -> None:
+@pytest.mark.usefixtures("here")
+def test_json_has_the_exact_titles_on_a_terminal_that_lacks_their_letters(with_titles: list[str]) -> None:
+    with terminal("ascii") as (shown, _said):
+        errors.run(lambda: recommend.main([*with_titles, "--format", "json"]))
+    assert {row["title"] for row in json.loads(shown.buffer.getvalue())} == {"日本 — ü"}
+
+
+@pytest.mark.parametrize(("name", "shown"), [("utf-8", "日本".encode()), ("C", rb"\u65e5\u672c")])
+def test_help_and_errors_show_params_of_any_script_on_any_terminal(project: Path, name: str, shown: bytes) -> None:
     set_params(project, fetch={"source": "file", "file": "日本.json.gz"})
     stage = project / "stages/fetch.py"
-    assert b'fetch.file: "' + shown + b'.json.gz"' in run_on(terminal, project, stage, "--help").stdout
-    failed = run_on(terminal, project, stage)
+    assert b'fetch.file: "' + shown + b'.json.gz"' in run_on(name, project, stage, "--help").stdout
+    failed = run_on(name, project, stage)
     assert failed.stderr.startswith(b"error: ")
     assert failed.returncode == 1
 

@@ -5,11 +5,20 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, runner
 
-CODE = "import sys, evaluate; evaluate.main(); sys.exit('torch._dynamo' in sys.modules)"
+CODE = """
+import sys, evaluate
+from sasrec.core import errors
+errors.run(evaluate.main)
+sys.exit("torch._dynamo" in sys.modules)
+"""
+C_LOCALE = ("LC_ALL=C", "PYTHONUTF8=0", "PYTHONCOERCECLOCALE=0")
 
 
-def test_the_stage_does_without_pytorchs_compiler_whose_import_takes_a_second(project: Path) -> None:
-    runner(project)("env", f"PYTHONPATH={ROOT / 'stages'}", sys.executable, "-c", CODE)
+def test_the_stage_ends_in_the_c_locale_and_without_pytorchs_compiler_whose_import_takes_a_second(
+    project: Path,
+) -> None:
+    command = ["env", *C_LOCALE, f"PYTHONPATH={ROOT / 'stages'}", sys.executable, "-c", CODE]
+    assert runner(project)(*command).stdout.count(r"\xb1") == 20
 
 
 @pytest.mark.long

@@ -3,9 +3,6 @@
 import contextlib
 import gzip
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from unittest import mock
 
@@ -14,14 +11,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import ROOT, sequences
+from conftest import ROOT, sequences, terminal
 from dvc.utils.hydra import apply_overrides
 
 import dump
 import peers
 import presets
 import reference
-from sasrec.core import params
+from sasrec.core import errors, params
 from sasrec.evaluation import metrics, model_scorer, ranking
 from sasrec.evaluation.intervals import Estimate
 from sasrec.interactions import reindex
@@ -113,7 +110,7 @@ def test_presets_take_a_dump_of_any_name(tmp_path: Path, monkeypatch: pytest.Mon
     assert f"{tmp_path}/a, b=[ü].json.gz" == params.read(tmp_path / "params.yaml")["fetch"]["file"]
 
 
-def test_the_table_of_presets_is_printed_on_an_ascii_terminal(tmp_path: Path) -> None:
+def test_the_table_of_presets_is_printed_on_an_ascii_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     half = Estimate(0.5, 0.4, 0.6)
     by_list = {ranked: {"HR@10": half, "NDCG@10": half} for ranked in ("sampled", "full")}
     metrics, intervals = metrics_table.to_files(dict.fromkeys(presets.SCORERS, by_list))
@@ -124,13 +121,12 @@ def test_the_table_of_presets_is_printed_on_an_ascii_terminal(tmp_path: Path) ->
         "kept_validation": {},
     }
     found |= {**metrics, "intervals": intervals}
-    asked = f"import presets; presets.run = lambda *_: {found!r}; presets.errors.run(presets.main)"
-    (tmp_path / "ask.py").write_text(asked)
-    command = [sys.executable, tmp_path / "ask.py", "dump.json.gz", "--only", "best", "--output", tmp_path / "x.json"]
-    paths = os.pathsep.join([str(ROOT / "benchmarks"), str(ROOT / "stages")])
-    given = {"PYTHONPATH": paths, "PYTHONIOENCODING": "ascii"}
-    done = subprocess.run(command, env=os.environ | given, capture_output=True, text=True, check=True)
-    assert done.stdout.count(r"\xb1") == 20
+    monkeypatch.setattr(presets, "run", lambda *_: found)
+    words = ["dump.json.gz", "--only", "best", "--output", str(tmp_path / "x.json")]
+    monkeypatch.setattr("sys.argv", ["presets.py", *words])
+    with terminal("ascii") as (shown, _said):
+        errors.run(presets.main)
+    assert shown.buffer.getvalue().count(rb"\xb1") == 20
 
 
 def made_up(folder: Path) -> Path:

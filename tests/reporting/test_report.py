@@ -1,6 +1,7 @@
 """`make report`: one HTML file that says all of a run, opens without a network and fits a phone."""
 
 import base64
+import contextlib
 import html
 import json
 import os
@@ -18,7 +19,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from conftest import ROOT, runner, set_params
+from conftest import ROOT, runner, set_params, terminal
 from dvc.utils.hydra import apply_overrides
 
 with mock.patch.dict(os.environ):  # the stages set variables for torch when they are imported
@@ -44,7 +45,9 @@ def page(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = "".join(f"{id_},{HOSTILE} {BACKWARDS} {id_},A. Author\n" for id_ in ids)
     (folder / "titles.csv").write_text("book_id,title,authors\n" + rows)
     options = ["--titles", str(folder / "titles.csv"), "--against", "HEAD", "--output", str(folder / "ü.html")]
-    runner(finished)("env", "PYTHONIOENCODING=ascii", sys.executable, "stages/report.py", *options)
+    cpu = mock.patch("sasrec.runtime.device.use")  # it would change this process
+    with contextlib.chdir(finished), terminal("ascii"), cpu:
+        run_main(*options)
     return folder / "ü.html"
 
 
