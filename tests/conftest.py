@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import functools
+import gc
 import gzip
 import io
 import json
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 
 for name in ("MAKEFLAGS", "MAKELEVEL"):  # of the make that runs the tests: another one would print its folder
     os.environ.pop(name, None)
+
+gc.disable()  # until all is collected: it would look for garbage among the imports for one and a half seconds
 
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared"
@@ -262,6 +265,10 @@ def tried(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def project(finished: Path, tmp_path: Path) -> Path:
     return shutil.copytree(finished, tmp_path / "project")
+
+
+def pytest_collection_finish() -> None:
+    gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

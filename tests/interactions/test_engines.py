@@ -167,9 +167,9 @@ def many_reviews(number: int) -> pa.RecordBatch:
 
 
 def test_what_exceeds_the_memory_limit_goes_to_the_scratch_folder_and_the_rows_are_the_same(folder: Path) -> None:
-    write_reviews(many_reviews(1_000_000))
+    write_reviews(many_reviews(500_000))
     found = []
-    for limit in (None, "100MB"):
+    for limit in (None, "50MB"):
         with files.scratch(folder) as scratch, engines.on_duckdb(filter_reindex.REVIEWS, limit, scratch) as engine:
             engine.reviews.get_backend().raw_sql("SET threads TO 1")  # each takes some memory
             rows = engine.batches(engine.reviews.order_by("book_id", "timestamp", "position"))
