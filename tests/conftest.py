@@ -11,7 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,8 +38,6 @@ if TYPE_CHECKING:
 
 for name in ("MAKEFLAGS", "MAKELEVEL"):  # of the make that runs the tests: another one would print its folder
     os.environ.pop(name, None)
-
-gc.disable()  # until all is collected: it would look for garbage among the imports for one and a half seconds
 
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared"
@@ -267,8 +265,14 @@ def project(finished: Path, tmp_path: Path) -> Path:
     return shutil.copytree(finished, tmp_path / "project")
 
 
-def pytest_collection_finish() -> None:
-    gc.enable()
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Collect without looking for garbage among all that the tests import, which would take a second and a half."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
