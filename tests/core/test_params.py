@@ -75,6 +75,11 @@ def test_a_wrong_key_that_another_section_lends_is_named_without_a_line(tmp_path
         load(tmp_path, lent.replace("heat: 200", "heat: 0"))
 
 
+def test_what_a_reader_changes_is_not_read_by_the_next_one() -> None:
+    params.parse(GOOD.encode(), "params.yaml")["oven"]["heat"] = 1
+    assert params.parse(GOOD.encode(), "params.yaml")["oven"]["heat"] == 200
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"params.yaml: not found; run from the folder that holds dvc.yaml"):
         params.load(tmp_path / "params.yaml", "oven", Oven)
