@@ -4,7 +4,7 @@ import torch
 from conftest import sequences
 
 from sasrec.evaluation import hybrid
-from sasrec.evaluation.ranking import Ranks, Scorer
+from sasrec.evaluation.ranking import Ranks, Scorers
 from sasrec.split import transitions
 
 NUM_BOOKS = 6
@@ -34,17 +34,25 @@ def test_with_weight_0_it_is_the_model() -> None:
 
 def ranks_of(value_of: dict[float, int]) -> tuple[float, Ranks]:
     """Choose among weights whose ranks, of one user, are given."""
-    asked = iter(WEIGHTS)
-
-    def rank(_scorer: Scorer) -> Ranks:
-        return Ranks(*2 * [np.array([value_of.get(next(asked), 9)])])
-
-    return hybrid.choose_weight(model, COUNTED, WEIGHTS, rank, lambda ranks: -ranks.full[0])
+    ranks = [Ranks(*2 * [np.array([value_of.get(weight, 9)])]) for weight in WEIGHTS]
+    return hybrid.choose_weight(model, COUNTED, WEIGHTS, lambda *_: ranks, lambda ranks: -ranks.full[0])
 
 
 def test_the_weight_whose_ranks_are_the_best_is_chosen() -> None:
     weight, ranks = ranks_of({0.0: 5, 0.5: 2, 1.0: 3})
     assert (weight, ranks.full.tolist()) == (0.5, [2])
+
+
+def test_each_weight_is_tried_by_the_scores_of_the_hybrid_with_it() -> None:
+    users, tried = np.array([0, 1]), []
+
+    def rank_each(scorers: Scorers, number: int) -> list[Ranks]:
+        tried.extend(scorers(HISTORIES)(users))
+        return number * [Ranks(users, users)]
+
+    hybrid.choose_weight(model, COUNTED, WEIGHTS, rank_each, lambda _ranks: 0)
+    for weight, scores in zip(WEIGHTS, tried, strict=True):
+        assert torch.equal(scores, hybrid.joined(model, COUNTED, weight)(HISTORIES)(users))
 
 
 def test_of_equals_the_smallest_weight_is_chosen() -> None:

@@ -4,14 +4,14 @@ It is a product of experts (Hinton 2002): adding scores multiplies probabilities
 normalises them is the same for all books of a user and is left out.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sasrec.evaluation.ranking import Ranks, Scorer, Scores
+from sasrec.evaluation.ranking import Ranks, Scorer, Scorers, Scores
 from sasrec.model import matmul
 from sasrec.model.sasrec import HybridWeights, Sasrec
 from sasrec.split.sequences import Sequences
@@ -92,13 +92,23 @@ def choose_weight(
     model: Scorer,
     expert: Scorer,
     weights: Sequence[float],
-    rank: Callable[[Scorer], Ranks],
+    rank_each: Callable[[Scorers, int], list[Ranks]],
     value: Callable[[Ranks], float],
 ) -> tuple[float, Ranks]:
-    """Return the one of `weights` with which `joined` has ranks, given by `rank`, of the highest `value`, and those.
+    """Return the one of `weights` with which `joined` has ranks of the highest `value`, and those.
 
-    The smallest of equals is chosen.
+    `rank_each` is that of `ranking`. The smallest of equals is chosen.
     """
-    ranks = {weight: rank(joined(model, expert, weight)) for weight in weights}
+
+    def joined_by_each(histories: Sequences) -> Callable[[np.ndarray], Iterable[Tensor]]:
+        of_model, of_expert = model(histories), expert(histories)
+
+        def score_users(users: np.ndarray) -> Iterator[Tensor]:
+            scores, change = of_model(users), of_expert(users)  # once for all weights
+            return (scores.add(change, alpha=weight) if weight else scores for weight in weights)
+
+        return score_users
+
+    ranks = dict(zip(weights, rank_each(joined_by_each, len(weights)), strict=True))
     weight = max(weights, key=lambda each: value(ranks[each]))
     return weight, ranks[weight]

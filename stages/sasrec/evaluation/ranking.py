@@ -1,6 +1,6 @@
 """Ranks each user's true book among sampled negatives and in the full catalogue."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +24,9 @@ Scores = Callable[[np.ndarray], Tensor]
 Scorer = Callable[[Sequences], Scores]
 """Takes the histories of all users; returns the Scores function that scores books for some of them."""
 
+Scorers = Callable[[Sequences], Callable[[np.ndarray], Iterable[Tensor]]]
+"""Several Scorers that share work: the function that it returns gives the scores of each."""
+
 
 class Ranks(NamedTuple):
     """The number of books that rank at or above each user's true book, (users,) int64; 0 is best."""
@@ -43,25 +46,40 @@ def users_at_a_time(device: torch.device, on_cpu: int = USERS_PER_BATCH) -> int:
 
 
 def rank(held_out: HeldOut, scorer: Scorer, world: World = ALONE, device: torch.device = CPU) -> Ranks:
-    """Return the rank of every user's true book by `scorer`, which computes on `device`; ties count against the book.
+    """Return the ranks by one scorer, as `rank_each` does."""
 
-    Several processes divide the batches. Each returns the ranks of all users, the same as with one process.
+    def alone(histories: Sequences) -> Callable[[np.ndarray], Iterable[Tensor]]:
+        score = scorer(histories)
+        return lambda users: [score(users)]
+
+    (ranks,) = rank_each(held_out, alone, 1, world, device)
+    return ranks
+
+
+def rank_each(
+    held_out: HeldOut, scorers: Scorers, number: int, world: World = ALONE, device: torch.device = CPU
+) -> list[Ranks]:
+    """Return the ranks of every user's true book by each of `number` scorers; ties count against the book.
+
+    The scorers compute on `device`. Several processes divide the batches. Each returns the ranks of all users, the same
+    as with one process.
 
     Raises:
         UserError: a score is not finite.
 
     """
-    score = scorer(held_out.histories)
+    score = scorers(held_out.histories)
     users = np.arange(len(held_out.users))
     at_a_time = users_at_a_time(device)
     batches = [users[start : start + at_a_time] for start in range(0, len(users), at_a_time)]
-    ranks = torch.zeros(2, len(users), dtype=torch.int64)
+    ranks = torch.zeros(number, 2, len(users), dtype=torch.int64)
     for batch in world.every(batches):
-        ranks[:, batch] = _rank_batch(held_out, batch, score(batch))
-    sampled, full = world.sum(ranks).numpy()
-    if (sampled == NOT_FINITE).any():  # checked after the sum, so that all processes stop for the same reason
+        for of_scorer, scores in zip(ranks, score(batch), strict=True):
+            of_scorer[:, batch] = _rank_batch(held_out, batch, scores)
+    ranks = world.sum(ranks)
+    if (ranks == NOT_FINITE).any():  # checked after the sum, so that all processes stop for the same reason
         raise UserError("a score of the model is not finite; lower train.lr in params.yaml and train again")
-    return Ranks(sampled, full)
+    return [Ranks(*of_scorer) for of_scorer in ranks.numpy()]
 
 
 def read_books(held_out: HeldOut, users: np.ndarray) -> tuple[Tensor, Tensor]:

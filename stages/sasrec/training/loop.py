@@ -192,17 +192,17 @@ def choose_hybrid(state: TrainingState, train: TrainingSet, validation: HeldOut,
     So neither ranking pays for the other: a large weight often raises the full one and lowers the sampled one.
     """
 
-    def rank(scorer: ranking.Scorer) -> ranking.Ranks:
-        return ranking.rank(validation, scorer, world, state.generator.device)
+    def rank_each(scorers: ranking.Scorers, number: int) -> list[ranking.Ranks]:
+        return ranking.rank_each(validation, scorers, number, world, state.generator.device)
 
     def value(ranks: ranking.Ranks) -> float:
         return math.prod(values[SELECTION_METRIC] for values in ranking.summary(ranks, VALIDATION_K).values())
 
     by_model, factors = model_scorer.by_model(state.model, world), state.model.book_factors
     counted, autoencoder = hybrid.by_transitions(train.transitions, factors.device), hybrid.by_autoencoder(factors)
-    first, _ranks = hybrid.choose_weight(by_model, counted, hybrid.TRANSITION_WEIGHTS, rank, value)
+    first, _ranks = hybrid.choose_weight(by_model, counted, hybrid.TRANSITION_WEIGHTS, rank_each, value)
     by_both = hybrid.joined(by_model, counted, first)
-    second, ranks = hybrid.choose_weight(by_both, autoencoder, hybrid.AUTOENCODER_WEIGHTS, rank, value)
+    second, ranks = hybrid.choose_weight(by_both, autoencoder, hybrid.AUTOENCODER_WEIGHTS, rank_each, value)
     return Hybrid(HybridWeights(first, second), ranking.summary(ranks, VALIDATION_K))
 
 
