@@ -80,9 +80,7 @@ def parse(
 def renumbered(rejected: pa.RecordBatch, num_before: int) -> pa.RecordBatch:
     """Return a shard's malformed lines numbered within the dump, in which `num_before` lines precede them."""
     numbers = np.from_dlpack(rejected["line_number"]) + num_before
-    # pa.array and pa.scalar would import pandas.
-    column = pa.Array.from_buffers(pa.int64(), len(numbers), [None, pa.py_buffer(numbers)])
-    return rejected.set_column(0, "line_number", column)
+    return rejected.set_column(0, "line_number", parquet.as_arrow(numbers))
 
 
 def _require_reviews(

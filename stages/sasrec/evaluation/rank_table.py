@@ -91,13 +91,13 @@ def write(path: Path, table: RankTable) -> None:
     parts = [
         pa.table(
             [
-                pa.repeat(ranker, len(table.user_ids)),
+                parquet.repeated(ranker, len(table.user_ids)),
                 table.user_ids,
                 table.true_book_ids,
-                table.history_lengths.astype(np.int32),
-                table.popularity.astype(np.int32),
-                (ranks.sampled + 1).astype(np.int32),
-                (ranks.full + 1).astype(np.int32),
+                *(
+                    parquet.as_arrow(numbers.astype(np.int32))
+                    for numbers in (table.history_lengths, table.popularity, ranks.sampled + 1, ranks.full + 1)
+                ),
             ],
             schema=schema,
         )

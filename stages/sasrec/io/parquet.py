@@ -75,6 +75,19 @@ def as_numpy(column: pa.ChunkedArray) -> np.ndarray:
     return np.from_dlpack(column.combine_chunks())
 
 
+def as_arrow(numbers: np.ndarray) -> pa.Array:
+    """Return an array of numbers, (number,), as a column of the same type; `pa.array` would import pandas, too."""
+    values = np.ascontiguousarray(numbers)
+    return pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), len(values), [None, pa.py_buffer(values)])
+
+
+def repeated(text: str, number: int) -> pa.StringArray:
+    """Return a column of `number` times the same text; `pa.repeat` would import pandas, too."""
+    octets = text.encode()
+    ends = np.arange(number + 1, dtype=np.int32) * np.int32(len(octets))
+    return pa.Array.from_buffers(pa.string(), number, [None, pa.py_buffer(ends), pa.py_buffer(octets * number)])
+
+
 def num_rows(path: Path) -> int:
     """Return the number of rows in a Parquet file's footer; raise UserError if the footer contradicts itself.
 

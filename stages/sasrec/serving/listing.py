@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from sasrec.core import visible
+from sasrec.io import parquet
 from sasrec.serving.recommender import Recommendations, Recommended
 from sasrec.serving.vocabulary import Vocabulary
 from sasrec.split.sequences import Sequences
@@ -45,8 +46,8 @@ def as_batch(found: Recommendations, users: Vocabulary, first: int, books: Vocab
     user, column = np.nonzero(found.books)  # (recommendations,) each
     columns = [
         users.ids_of(first + user),
-        pa.array((column + 1).astype(np.int32)),
+        parquet.as_arrow((column + 1).astype(np.int32)),
         books.ids_of(found.books[user, column]),
-        pa.array(found.scores[user, column]),
+        parquet.as_arrow(found.scores[user, column]),
     ]
     return pa.record_batch(columns, schema=OUTPUT)

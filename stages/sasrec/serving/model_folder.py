@@ -65,8 +65,9 @@ def write(folder: Path, model: Model, card: str) -> None:
     files.make_folders(folder / CARD)
     with files.atomic_write(folder / WEIGHTS) as partial:
         save_model(partial, model.network)
-    indices = pa.array(np.arange(1, model.num_books + 1, dtype=np.int32))
-    columns = [indices, model.books.ids, pa.array(model.ratings[1:]), pa.array(model.recent_ratings[1:])]
+    indices = np.arange(1, model.num_books + 1, dtype=np.int32)
+    numbers = map(parquet.as_arrow, (indices, model.ratings[1:], model.recent_ratings[1:]))
+    columns = [next(numbers), model.books.ids, *numbers]
     parquet.write(folder / BOOKS, pa.table(columns, BOOKS_SCHEMA).to_reader())
     _write_transitions(folder / TRANSITIONS, model.transitions)
     with files.atomic_write(folder / CARD) as partial:
@@ -135,7 +136,7 @@ def _write_transitions(path: Path, counted: Transitions) -> None:
         for start in range(0, len(firsts), ROWS_AT_ONCE):
             part = slice(start, start + ROWS_AT_ONCE)
             columns = [firsts[part], counted.books[part].astype(np.int32), counted.weights[part]]
-            rows.write(pa.record_batch([pa.array(column) for column in columns], schema=TRANSITIONS_SCHEMA))
+            rows.write(pa.record_batch([*map(parquet.as_arrow, columns)], schema=TRANSITIONS_SCHEMA))
 
 
 def _read_transitions(path: Path, num_books: int) -> Transitions:

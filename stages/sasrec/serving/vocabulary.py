@@ -30,7 +30,7 @@ class Vocabulary:
 
     def ids_of(self, indices: np.ndarray) -> pa.Array:
         """Return the id of each index, (len(indices),) string."""
-        return self.ids.take(pa.array(indices - self.first))
+        return self.ids.take(parquet.as_arrow(indices - self.first))
 
 
 def users(path: Path, number: int | None = None) -> Vocabulary:
@@ -57,7 +57,7 @@ def of_table(table: pa.Table, path: Path, kind: str, first: int, number: int | N
     """Return the vocabulary of a table that was read from `path`; raise UserError as `users` does."""
     table = table.combine_chunks()
     with files.naming_damage(path):
-        if not np.array_equal(table[f"{kind}_idx"], np.arange(first, first + len(table))):
+        if not np.array_equal(parquet.as_numpy(table[f"{kind}_idx"]), np.arange(first, first + len(table))):
             raise ValueError(f"its {kind}_idx do not count up from {first}")
         if number not in (None, len(table)):
             raise ValueError(f"it has {len(table)} {kind}s, the split {number}")
