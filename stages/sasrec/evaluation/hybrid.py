@@ -21,7 +21,7 @@ SMOOTHING = 1e-3  # added to each book's transitions, so that a book without any
 DECAY = 0.98  # the weight of a book in the autoencoder's history relative to the next one
 # To choose from; 0 leaves the expert out.
 TRANSITION_WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
-AUTOENCODER_WEIGHTS = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0)
+AUTOENCODER_WEIGHTS = (0.0, 1.0, 2.0, 4.0, 8.0)
 
 
 def joined(model: Scorer, expert: Scorer, weight: float) -> Scorer:
