@@ -257,6 +257,17 @@ def test_a_signal_that_another_thread_receives_waits_until_the_processes_are_sta
 
 
 @pytest.mark.usefixtures("answered")
+def test_an_import_is_finished_before_a_signal_is_answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "half_imported.py").write_text("import signal; signal.raise_signal(signal.SIGTERM); whole = True")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(KeyboardInterrupt), interrupts.raised():
+        import half_imported
+
+        assert half_imported.whole
+        signal.pause()  # the signal is answered here
+
+
+@pytest.mark.usefixtures("answered")
 def test_an_interrupt_that_a_destructor_swallows_is_raised_when_the_block_ends() -> None:
     class Interrupting:
         def __del__(self) -> None:

@@ -53,16 +53,18 @@ def raised() -> Iterator[None]:
 
     Some libraries swallow the exception. It is therefore raised again until it ends the block, at the latest at the
     block's end, but not while another exception is handled, which may be the tidying. Other libraries convert it,
-    so any exception that leaves the block after a signal becomes KeyboardInterrupt.
+    so any exception that leaves the block after a signal becomes KeyboardInterrupt. An import is finished first: some
+    extension modules abort the process on an exception.
     """
     before = {number: signal.getsignal(number) for number in (*SIGNALS, signal.SIGALRM)}
     received: list[int] = []
 
-    def interrupt(number: int, _frame: FrameType | None) -> None:
+    def interrupt(number: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGALRM, interrupt)
         signal.setitimer(signal.ITIMER_REAL, AGAIN_SECONDS)
-        if not received or sys.exception() is None:
-            received.append(number)
+        is_first = not received
+        received.append(number)
+        if (is_first or sys.exception() is None) and not _is_importing(frame):
             raise KeyboardInterrupt
 
     try:
@@ -84,6 +86,12 @@ def raised() -> Iterator[None]:
         for number, handler in before.items():
             signal.signal(number, handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    while frame and frame.f_code.co_filename != "<frozen importlib._bootstrap>":
+        frame = frame.f_back
+    return frame is not None
 
 
 @contextmanager
