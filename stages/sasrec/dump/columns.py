@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sasrec.dump.formats import Column, Format
+from sasrec.io import parquet
 
 Values: TypeAlias = pa.Array | list[Any]
 CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -77,7 +78,7 @@ def of_values(values: Sequence[Any]) -> Values:
     if kinds and kinds <= {int, float}:
         numbers = np.array(values)  # float64 if one is a float
         if numbers.dtype in (np.int64, np.float64) and np.abs(numbers).max() < MOST_EXACT:
-            return _of_numpy(numbers, pa.int64() if kinds == {int} else pa.float64())
+            return parquet.as_arrow(numbers)
     return list(values)
 
 
@@ -237,7 +238,7 @@ def _times(time_format: str, values: pa.Array) -> pa.Array | None:
     except pa.ArrowInvalid:
         return None
     milliseconds = microseconds // 1000  # rounds down, also before 1970
-    return _of_numpy(milliseconds, pa.int64()) if milliseconds.min() >= FIRST_MS else None
+    return parquet.as_arrow(milliseconds) if milliseconds.min() >= FIRST_MS else None
 
 
 def _without_zone(texts: pa.Array) -> pa.Array:
@@ -257,13 +258,13 @@ def _of_epoch(values: pa.Array, factor: int) -> pa.Array | None:
         whole = np.from_dlpack(numbers)
         if not (factor * int(whole.min()) >= FIRST_MS and factor * int(whole.max()) <= LAST_MS):
             return None
-        return numbers if factor == 1 else _of_numpy(factor * whole, pa.int64())
+        return numbers if factor == 1 else parquet.as_arrow(factor * whole)
     seconds = np.from_dlpack(numbers.cast(pa.float64()))  # exact, else the cast raises
     with np.errstate(over="ignore", invalid="ignore"):
         milliseconds = np.floor(seconds * factor)
     if not (milliseconds.min() >= FIRST_MS and milliseconds.max() <= LAST_MS):  # false for NaN, too
         return None
-    return _of_numpy(milliseconds.astype(np.int64), pa.int64())
+    return parquet.as_arrow(milliseconds.astype(np.int64))
 
 
 def _as_iso(texts: pa.Array, pattern: str) -> pa.Array | None:
@@ -341,10 +342,6 @@ def _ratings(values: pa.Array) -> pa.Array | None:
 
 def _is_number(values: pa.Array) -> bool:
     return pa.types.is_integer(values.type) or pa.types.is_floating(values.type)
-
-
-def _of_numpy(values: np.ndarray, kind: pa.DataType) -> pa.Array:
-    return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(values)])
 
 
 def _all_but(rows: dict[int, str], number: int) -> pa.Array:

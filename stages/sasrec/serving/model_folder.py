@@ -65,9 +65,12 @@ def write(folder: Path, model: Model, card: str) -> None:
     files.make_folders(folder / CARD)
     with files.atomic_write(folder / WEIGHTS) as partial:
         save_model(partial, model.network)
-    indices = np.arange(1, model.num_books + 1, dtype=np.int32)
-    numbers = map(parquet.as_arrow, (indices, model.ratings[1:], model.recent_ratings[1:]))
-    columns = [next(numbers), model.books.ids, *numbers]
+    columns = [
+        parquet.as_arrow(np.arange(1, model.num_books + 1, dtype=np.int32)),
+        model.books.ids,
+        parquet.as_arrow(model.ratings[1:]),
+        parquet.as_arrow(model.recent_ratings[1:]),
+    ]
     parquet.write(folder / BOOKS, pa.table(columns, BOOKS_SCHEMA).to_reader())
     _write_transitions(folder / TRANSITIONS, model.transitions)
     with files.atomic_write(folder / CARD) as partial:
