@@ -129,10 +129,14 @@ $(EXTRAS): $(VENV)/installed
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(@F)]'
 	touch $@
 
+# pip would compile with one core. It fails for the templates of some packages, which are no Python; so does pip, in silence.
+COMPILE_ALL = $(VENV)/bin/python -m compileall -qq -j 0 $(VENV)/lib || true
+
 $(VENV)/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("error: Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; name one: make repro PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[pipeline]'
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt -e '.[pipeline]'
+	$(COMPILE_ALL)
 	touch $@
 
 # Every build tool needs a digest here, so setuptools is installed first and builds the rest without isolation.
@@ -140,8 +144,9 @@ locked:  ## make .venv from constraints.hashes.txt alone, with all extras, as CI
 	$(PYTHON) -m venv $(VENV)
 	sed -n '/^setuptools==/,/[^\\]$$/p' constraints.hashes.txt > $(VENV)/build.txt
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(VENV)/build.txt
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-build-isolation --use-pep517 -r constraints.hashes.txt
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --require-hashes --no-build-isolation --use-pep517 -r constraints.hashes.txt
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(COMPILE_ALL)
 	touch $(VENV)/installed $(EXTRAS)
 
 COMPILE = uv pip compile --quiet --universal --python-version 3.11 --all-extras --no-annotate --no-header --no-emit-index-url
