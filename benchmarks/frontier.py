@@ -30,7 +30,7 @@ PANELS = {"sampled": "among 100 unread books", "full": "among all books"}
 def curve() -> dict[str, Any]:
     """Train in the current folder; return the seconds and the metrics of each epoch, and item transitions' metrics."""
     from sasrec.evaluation import baselines, ranking
-    from sasrec.model.sasrec import SasrecParams
+    from sasrec.model.params import SasrecParams
     from sasrec.runtime import device
     from sasrec.split import datasets
     from sasrec.training import loop, step

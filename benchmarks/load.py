@@ -28,7 +28,8 @@ def write_model(folder: Path, num_books: int) -> None:
     """Write a model with random weights, and with the transitions of made-up users."""
     import torch
 
-    from sasrec.model.sasrec import HybridWeights, SasrecParams, build_model
+    from sasrec.model.params import SasrecParams
+    from sasrec.model.sasrec import HybridWeights, build_model
     from sasrec.serving import model_folder
     from sasrec.serving.vocabulary import Vocabulary
     from sasrec.split import transitions

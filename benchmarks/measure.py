@@ -25,7 +25,7 @@ from ruamel.yaml import YAML
 
 if TYPE_CHECKING:  # at run time each work imports only what it needs
     from sasrec.dump.formats import File
-    from sasrec.model.sasrec import SasrecParams
+    from sasrec.model.params import SasrecParams
     from sasrec.split.datasets import TrainingSet
     from sasrec.split.sequences import Sequences
     from sasrec.training.params import TrainParams
@@ -138,7 +138,7 @@ def read_in_turns(path: Path, rating: str | None, alone: Callable[[], Iterable[o
     """Return the median seconds of our reading of `path`, and of going through what `alone` returns, in turns."""
     from sasrec.core import params
     from sasrec.dump.formats import Format
-    from sasrec.dump.reviews import ParseGzipParams
+    from sasrec.dump.params import ParseGzipParams
     from sasrec.dump.shard_pool import READERS
 
     file: File = "csv" if path.suffix == ".csv" else "parquet"
@@ -202,7 +202,7 @@ def params(**loss: object) -> "tuple[SasrecParams, TrainParams]":
     import msgspec
 
     from sasrec.core.params import read
-    from sasrec.model.sasrec import SasrecParams
+    from sasrec.model.params import SasrecParams
     from sasrec.training.params import TrainParams
 
     document = read(Path("params.yaml"))

@@ -14,7 +14,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from sasrec.core import errors, params
-from sasrec.model.sasrec import SasrecParams
+from sasrec.model.params import SasrecParams
 from sasrec.runtime import cores, device
 from sasrec.split import datasets
 from sasrec.training import sampling, step, training_loss

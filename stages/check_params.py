@@ -4,6 +4,8 @@ What it writes is always the same, so that the stage after it runs again only wh
 """
 
 from sasrec.core import interrupts
+from sasrec.dump.params import FetchParams, ParseGzipParams
+from sasrec.interactions.params import FilterReindexParams
 
 if __name__ == "__main__":
     interrupts.end_at_once()  # where Ctrl-C or SIGTERM comes during the imports
@@ -14,14 +16,11 @@ import msgspec
 
 from sasrec.core import cli, errors, params, run_record
 from sasrec.dump import shards
-from sasrec.dump.fetching import FetchParams
 from sasrec.dump.formats import DumpFormatParams
-from sasrec.dump.reviews import ParseGzipParams
-from sasrec.interactions.reindex import FilterReindexParams
 from sasrec.io import files, storage
 from sasrec.io.spark import SparkParams
 from sasrec.io.storage import StorageParams
-from sasrec.model.sasrec import SasrecParams
+from sasrec.model.params import SasrecParams
 from sasrec.reporting.card_params import CardParams
 from sasrec.runtime import cores
 from sasrec.split.params import EvaluationParams, SplitParams

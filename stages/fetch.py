@@ -1,6 +1,7 @@
 """Writes the dump to data/raw/reviews.json.gz: a demo made offline, a download, or a file or shards."""
 
 from sasrec.core import interrupts
+from sasrec.dump.params import FetchParams
 
 if __name__ == "__main__":
     interrupts.end_at_once()  # where Ctrl-C or SIGTERM comes during the imports
@@ -18,7 +19,7 @@ UNFINISHED = Path("data/raw/unfinished")  # downloads, which the next run resume
 
 def main() -> None:
     """Write the dump that the params name, and check or print its digest."""
-    fetch_params = params.load(PARAMS, "fetch", fetching.FetchParams)
+    fetch_params = params.load(PARAMS, "fetch", FetchParams)
     folder = params.load(PARAMS, "storage", storage.StorageParams).url
     stays = fetching.stays_elsewhere(fetch_params, folder)
     files.make_folders(RAW)

@@ -12,6 +12,7 @@ import pyarrow as pa
 from sasrec.core import cli, errors, params, run_record
 from sasrec.dump import formats
 from sasrec.interactions import bins, engines, reindex
+from sasrec.interactions.params import FilterReindexParams
 from sasrec.io import files, parquet, spark, storage
 
 PARAMS = Path("params.yaml")
@@ -27,7 +28,7 @@ DAYS, SECONDS = (
 )
 
 
-def write_tables(filter_params: reindex.FilterReindexParams, engine: engines.Engine, folder: str | None) -> None:
+def write_tables(filter_params: FilterReindexParams, engine: engines.Engine, folder: str | None) -> None:
     """Write the tables and histograms; with the URL of a `folder`, write the interactions there.
 
     Raises:
@@ -58,7 +59,7 @@ def write_histogram(path: Path, counted: pa.Table) -> None:
 
 def main() -> None:
     """Write the tables and histograms of the reviews."""
-    filter_params = params.load(PARAMS, "filter_reindex", reindex.FilterReindexParams)
+    filter_params = params.load(PARAMS, "filter_reindex", FilterReindexParams)
     dump_format = params.load(PARAMS, "dump_format", formats.DumpFormatParams).format
     filter_params = filter_params.with_line_order(dump_format.line_order)
     spark_params = params.load(PARAMS, "spark", spark.SparkParams)

@@ -1,6 +1,7 @@
 """Streams the dump into reviews.parquet, in file order, and malformed lines into rejected.parquet."""
 
 from sasrec.core import interrupts
+from sasrec.dump.params import ParseGzipParams
 
 if __name__ == "__main__":
     interrupts.end_at_once()  # where Ctrl-C or SIGTERM comes during the imports
@@ -18,7 +19,7 @@ REVIEWS = Path("data/interim/reviews.parquet")
 REJECTED = Path("data/interim/rejected.parquet")
 
 
-def explained(error: reviews.FileError, parse_params: reviews.ParseGzipParams) -> errors.UserError:
+def explained(error: reviews.FileError, parse_params: ParseGzipParams) -> errors.UserError:
     """Return `error` with the user's own file and the remedy."""
     path, fetch_params = Path(error.path), params.read(PARAMS).get("fetch") or {}
     if isinstance(error, reviews.DamagedError):
@@ -33,7 +34,7 @@ def explained(error: reviews.FileError, parse_params: reviews.ParseGzipParams) -
 
 def main() -> None:
     """Write the dump's reviews and malformed lines as two tables."""
-    parse_params = params.load(PARAMS, "parse_gzip", reviews.ParseGzipParams)
+    parse_params = params.load(PARAMS, "parse_gzip", ParseGzipParams)
     dump_format = params.load(PARAMS, "dump_format", formats.DumpFormatParams).format
     spark_params = params.load(PARAMS, "spark", spark.SparkParams)
     folder = params.load(PARAMS, "storage", storage.StorageParams).url

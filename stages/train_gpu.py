@@ -18,7 +18,8 @@ from sasrec.core import cli, errors, params, run_record
 from sasrec.evaluation import memory as ranking_memory
 from sasrec.evaluation import metrics
 from sasrec.io import files
-from sasrec.model.sasrec import Config, SasrecParams, save_config, save_model
+from sasrec.model.params import SasrecParams
+from sasrec.model.sasrec import Config, save_config, save_model
 from sasrec.runtime import cores, device, launch, memory
 from sasrec.split import datasets
 from sasrec.training import checkpoint, loop, step

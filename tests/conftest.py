@@ -24,7 +24,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from sasrec.dump.reviews import ParseGzipParams
+from sasrec.dump.params import ParseGzipParams
 from sasrec.io import spark
 from sasrec.split.datasets import TrainingSet
 from sasrec.split.sequences import Sequences

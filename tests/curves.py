@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from conftest import sequences, train_params, training_set
 
-from sasrec.model.sasrec import SasrecParams
+from sasrec.model.params import SasrecParams
 from sasrec.runtime import launch
 from sasrec.runtime.world import ALONE, World
 from sasrec.training import loop, step

@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 from check_params import SECTIONS
 from sasrec.core import params
 from sasrec.core.errors import UserError
-from sasrec.dump.fetching import FetchParams
+from sasrec.dump.params import FetchParams
 from sasrec.training.params import TrainParams
 
 

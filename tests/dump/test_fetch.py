@@ -29,6 +29,7 @@ from conftest import ROOT
 import fetch
 from sasrec.core.errors import UserError
 from sasrec.dump import download, fetching
+from sasrec.dump.params import FetchParams
 
 DUMP = gzip.compress(random.Random(0).randbytes(3_000_000), mtime=0)
 OTHER_DUMP = gzip.compress(random.Random(1).randbytes(3_000_000), mtime=0)
@@ -145,7 +146,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def params(**changes: object) -> fetching.FetchParams:
+def params(**changes: object) -> FetchParams:
     defaults = {
         "source": "demo",
         "file": None,
@@ -155,7 +156,7 @@ def params(**changes: object) -> fetching.FetchParams:
         "demo_users": 5,
         "demo_seed": 0,
     }
-    return fetching.FetchParams(**{**defaults, **changes})
+    return FetchParams(**{**defaults, **changes})
 
 
 def test_a_quota_page_with_status_200_sends_us_to_the_mirror(

@@ -7,7 +7,8 @@ from conftest import as_lists, sequences, training_set
 
 from sasrec.core.errors import UserError
 from sasrec.evaluation import baselines, metrics, model_scorer, ranking
-from sasrec.model.sasrec import SasrecParams, build_model
+from sasrec.model.params import SasrecParams
+from sasrec.model.sasrec import build_model
 from sasrec.split.datasets import HeldOut
 from sasrec.split.sequences import Sequences
 

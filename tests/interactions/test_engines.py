@@ -20,7 +20,7 @@ from sasrec.core.errors import UserError
 from sasrec.dump import columns, reviews
 from sasrec.dump.formats import PRESETS
 from sasrec.interactions import engines
-from sasrec.interactions.reindex import FilterReindexParams
+from sasrec.interactions.params import FilterReindexParams
 from sasrec.io import files, parquet, spark
 
 if TYPE_CHECKING:

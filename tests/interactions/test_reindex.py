@@ -14,7 +14,8 @@ from conftest import parse_gzip_params
 
 from filter_reindex import write_histogram
 from sasrec.dump import reviews
-from sasrec.interactions.reindex import FilterReindexParams, Tables, reindex
+from sasrec.interactions.params import FilterReindexParams
+from sasrec.interactions.reindex import Tables, reindex
 
 NOTEBOOK_ORDERS = ["newest_first", "book_idx"]
 ORDERS = ["newest_first", "oldest_first", "book_idx"]

@@ -1,6 +1,9 @@
 """The first stage finds what is wrong in any section of params.yaml, before another stage works."""
 
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,6 +25,13 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_committed_params_are_valid_and_the_output_says_so(folder: Path) -> None:
     check_params.main()
     assert (folder / "data/params_checked.txt").read_text() == "Every section of params.yaml is valid.\n"
+
+
+def test_the_stage_imports_no_library_that_takes_long(folder: Path) -> None:
+    slow = {"gdown", "ibis", "pandas", "pyarrow", "torch"}
+    code = f"import sys, check_params; check_params.main(); sys.exit(bool({slow} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(ROOT / "stages")})
+    assert done.returncode == 0
 
 
 @pytest.mark.parametrize("section", check_params.SECTIONS)

@@ -19,7 +19,7 @@ from conftest import ROOT, copy_project, out_of_date, runner, set_params
 from ruamel.yaml import YAML
 
 from sasrec.core import params
-from sasrec.model.sasrec import SasrecParams
+from sasrec.model.params import SasrecParams
 from sasrec.training import checkpoint
 from sasrec.training.params import TrainParams
 

@@ -22,7 +22,8 @@ from sasrec.core import errors, params
 from sasrec.evaluation import metrics, model_scorer, ranking
 from sasrec.evaluation.intervals import Estimate
 from sasrec.interactions import reindex
-from sasrec.model.sasrec import Sasrec, SasrecParams, build_model
+from sasrec.model.params import SasrecParams
+from sasrec.model.sasrec import Sasrec, build_model
 from sasrec.reporting import metrics_table
 from sasrec.split.datasets import HeldOut
 

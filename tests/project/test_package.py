@@ -20,7 +20,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from sasrec.commands.main import COMMANDS
-from sasrec.model.sasrec import SasrecParams, build_model
+from sasrec.model.params import SasrecParams
+from sasrec.model.sasrec import build_model
 from sasrec.serving import model_folder
 from sasrec.serving.recommender import Recommender
 

@@ -5,7 +5,8 @@ import pytest
 import torch
 from conftest import model_of
 
-from sasrec.model.sasrec import SasrecParams, build_model
+from sasrec.model.params import SasrecParams
+from sasrec.model.sasrec import build_model
 from sasrec.reporting.examples import examples
 from sasrec.serving.recommender import Recommender
 from sasrec.split.datasets import HeldOut

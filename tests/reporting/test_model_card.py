@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 
 from sasrec.commands import recommend
 from sasrec.core.errors import UserError
-from sasrec.dump.fetching import FetchParams
+from sasrec.dump.params import FetchParams
 from sasrec.evaluation.intervals import Estimate
 from sasrec.reporting import model_card
 from sasrec.split.params import SplitParams

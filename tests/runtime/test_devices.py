@@ -10,10 +10,11 @@ import torch
 from conftest import sequences, train_params, training_set
 
 from sasrec.evaluation import rankers
-from sasrec.model.sasrec import HybridWeights, Sasrec, SasrecParams
+from sasrec.model.params import SasrecParams
+from sasrec.model.sasrec import HybridWeights, Sasrec
 from sasrec.runtime.world import ALONE
 from sasrec.training import sampling
-from sasrec.training.losses import LOSSES
+from sasrec.training.params import LOSSES
 from sasrec.training.training_loss import TrainingLoss
 
 NUM_BOOKS = 30
@@ -37,7 +38,7 @@ def network(device: torch.device) -> Sasrec:
 def test_a_batch_drawn_on_a_device_has_its_loss_and_gradients_there(
     network: Sasrec, device: torch.device, loss: str, negatives: str
 ) -> None:
-    spec = sampling.BatchSpec(5, 4 if LOSSES[loss].negatives == "own" else 0, 6, "random")
+    spec = sampling.BatchSpec(5, 4 if LOSSES[loss] == "own" else 0, 6, "random")
     generator = torch.Generator("cpu" if device.type == "meta" else device)  # meta has none
     batch = sampling.DeviceSampler(TRAIN, spec, device).draw(generator)
     params = train_params(loss=loss, negatives=negatives, num_negatives=1 if loss == "softmax" else 4)

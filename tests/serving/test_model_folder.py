@@ -13,7 +13,8 @@ import torch
 from conftest import model_of, sequences
 
 from sasrec.core.errors import UserError
-from sasrec.model.sasrec import HybridWeights, SasrecParams, build_model
+from sasrec.model.params import SasrecParams
+from sasrec.model.sasrec import HybridWeights, build_model
 from sasrec.serving import model_folder
 from sasrec.serving.model_folder import Model
 from sasrec.serving.recommender import Recommender

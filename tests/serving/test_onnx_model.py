@@ -14,7 +14,8 @@ from conftest import ROOT, model_of, sequences
 from sasrec.commands import export
 from sasrec.core.errors import UserError
 from sasrec.evaluation import model_scorer
-from sasrec.model.sasrec import HybridWeights, SasrecParams, build_model
+from sasrec.model.params import SasrecParams
+from sasrec.model.sasrec import HybridWeights, build_model
 from sasrec.serving import onnx_model
 from sasrec.serving.model_folder import Model
 from sasrec.serving.recommender import Recommender

@@ -20,7 +20,8 @@ from sasrec.core import errors
 from sasrec.core.errors import UserError
 from sasrec.evaluation import hybrid, model_scorer, ranking
 from sasrec.io import parquet
-from sasrec.model.sasrec import HybridWeights, SasrecParams, build_model
+from sasrec.model.params import SasrecParams
+from sasrec.model.sasrec import HybridWeights, build_model
 from sasrec.serving import listing
 from sasrec.serving.recommender import Recommender
 from sasrec.serving.vocabulary import Vocabulary

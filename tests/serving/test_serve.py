@@ -22,7 +22,8 @@ from fastapi.testclient import TestClient
 
 from sasrec.commands import serve
 from sasrec.core.errors import UserError
-from sasrec.model.sasrec import HybridWeights, SasrecParams, build_model
+from sasrec.model.params import SasrecParams
+from sasrec.model.sasrec import HybridWeights, build_model
 from sasrec.serving import explain
 from sasrec.serving.model_folder import Model
 from sasrec.serving.recommender import Recommender

@@ -7,7 +7,7 @@ import pytest
 import torch
 from conftest import sequences, train_params, training_set
 
-from sasrec.model.sasrec import SasrecParams
+from sasrec.model.params import SasrecParams
 from sasrec.training import checkpoint, loop, step, training_loss
 from sasrec.training.sampling import BatchSpec, PackedSampler
 from sasrec.training.step import TrainingState

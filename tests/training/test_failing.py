@@ -16,7 +16,8 @@ from conftest import sequences, set_params, train_params, training_set
 
 from sasrec.core import errors
 from sasrec.core.errors import UserError
-from sasrec.model.sasrec import Config, SasrecParams, load_config, save_config
+from sasrec.model.params import SasrecParams
+from sasrec.model.sasrec import Config, load_config, save_config
 from sasrec.split.datasets import TrainingSet
 from sasrec.training import autoencoder, checkpoint, loop, memory, step, training_loss
 from sasrec.training.params import TrainParams

@@ -15,7 +15,7 @@ import torch
 from conftest import ROOT, runner, sequences, set_params, train_params, training_set
 
 from sasrec.io import progress
-from sasrec.model.sasrec import SasrecParams
+from sasrec.model.params import SasrecParams
 from sasrec.training import live, step
 
 VALIDATION = [f"validation/{ranked}/{name}" for ranked in ("sampled", "full") for name in ("HR@10", "NDCG@10")]

@@ -10,7 +10,8 @@ from conftest import sequences, train_params, training_set
 
 from sasrec.evaluation import metrics, ranking
 from sasrec.io import files
-from sasrec.model.sasrec import Config, SasrecParams, load_model
+from sasrec.model.params import SasrecParams
+from sasrec.model.sasrec import Config, load_model
 from sasrec.training import loop, step
 
 with mock.patch.dict(os.environ):  # the stage sets variables for torch when it is imported

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from sasrec.training import losses
 from sasrec.training.losses import Catalogue, OwnLogits, Shared
+from sasrec.training.params import LOSSES
 
 POSITIVE, NEGATIVE = [0.5, -2.0], [[1.0, 0.0, -1.0], [3.0, 0.1, 0.2]]
 
@@ -29,6 +30,10 @@ def own_logits(sampling_rate: float = 0.01, calibration: float = 0.75) -> OwnLog
 
 def gbce(sampling_rate: float, t: float) -> list[float]:
     return losses.gbce(own_logits(sampling_rate, t)).tolist()
+
+
+def test_each_loss_that_the_params_take_has_a_function() -> None:
+    assert losses.FUNCTIONS.keys() == LOSSES.keys()
 
 
 def test_bce_is_the_papers_formula() -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from conftest import sequences, train_params, training_set
 
-from sasrec.model.sasrec import SasrecParams
+from sasrec.model.params import SasrecParams
 from sasrec.runtime import device
 from sasrec.training import cuda_graph, step, training_loss
 from sasrec.training.params import TrainParams

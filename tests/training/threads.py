@@ -10,7 +10,7 @@ from conftest import sequences, training_set
 from curves import CPU, OBJECTIVES, SASREC, params_of
 
 from sasrec.evaluation import model_scorer
-from sasrec.model.sasrec import SasrecParams
+from sasrec.model.params import SasrecParams
 from sasrec.training import loop, step
 
 # Large enough that PyTorch divides each operator among its threads.

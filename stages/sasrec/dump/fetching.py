@@ -6,13 +6,10 @@ import shutil
 import stat
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
-
-import msgspec
 
 from sasrec.core.errors import UserError
-from sasrec.core.params import Seed, about
 from sasrec.dump import compression, demo, download, shards
+from sasrec.dump.params import FetchParams
 from sasrec.io import storage
 from sasrec.io.files import atomic_write
 
@@ -20,49 +17,6 @@ MODE_OF_DVC = 0o444  # DVC gives it to the files in its cache, and so to every l
 
 Bring = Callable[[str, Path], None]
 """Writes the dump at a URL, or a pointer to it, to a path."""
-
-
-class FetchParams(msgspec.Struct, frozen=True):
-    """Section `fetch` of params.yaml."""
-
-    source: Annotated[
-        Literal["demo", "goodreads", "file"],
-        about("`demo`: make a dump up, offline · `goodreads`: download the dump · `file`: take `fetch.file`"),
-    ]
-    file: Annotated[
-        str | Annotated[list[str], msgspec.Meta(min_length=1)] | None,
-        about("path or URL (`s3://…`) of a dump; a list or a glob names the [shards](scaling.md) of one dump"),
-    ]
-    gdrive_id: Annotated[
-        str, msgspec.Meta(pattern="^[A-Za-z0-9_-]+$"), about("Google Drive id of the dump, for source `goodreads`")
-    ]
-    mirror_url: Annotated[
-        str, msgspec.Meta(pattern="^https?://[^ ]+$"), about("where to download the dump when Drive refuses")
-    ]
-    sha256: Annotated[
-        Annotated[str, msgspec.Meta(pattern="^[0-9a-fA-F]{64}$")] | None,
-        about("when set, any other content is refused; null: the digest is printed"),
-    ]
-    demo_users: Annotated[int, msgspec.Meta(ge=1, le=10_000_000), about("number of users of the demo")]
-    demo_seed: Annotated[Seed, about("seed of the demo")]
-
-    def __post_init__(self) -> None:
-        if self.source == "file" and not self.file:
-            raise ValueError("fetch.source is file, but fetch.file is null; set it to the path of a dump")
-        if self.source != "file" and self.file:
-            raise ValueError(
-                f"fetch.file is set, but fetch.source is {self.source}, which does not read it; set fetch.source to "
-                "file, or fetch.file to null"
-            )
-        # Not a pattern: in a union with a list, a pattern makes msgspec 0.22 read memory that is not its own.
-        for name in self.names:
-            if storage.is_url(name) and not storage.is_readable(name):
-                raise ValueError(f"fetch.file is {name!r}: give a path, or a URL, {storage.FILE_RULE}")
-
-    @property
-    def names(self) -> list[str]:
-        """The paths, globs and URLs in `file`."""
-        return [self.file] if isinstance(self.file, str) else self.file or []
 
 
 def fetch(params: FetchParams, destination: Path, unfinished: Path, bring: Bring) -> None:

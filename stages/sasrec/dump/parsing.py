@@ -12,6 +12,7 @@ from tqdm import tqdm
 from sasrec.core.errors import UserError
 from sasrec.dump import reviews, shard_pool, shards
 from sasrec.dump.formats import DEFAULT, PRESETS, Format
+from sasrec.dump.params import NUM_SHOWN, ParseGzipParams
 from sasrec.io import files, parquet, spark
 
 MAX_MALFORMED_FRACTION = 0.9  # more lines are not malformed, but have another format
@@ -22,7 +23,7 @@ ReadShards = Callable[[Sequence[Path]], Generator[reviews.Batches, None, None]]
 
 @contextmanager
 def started_engine(
-    params: reviews.ParseGzipParams, spark_params: spark.SparkParams, dump_format: Format, parent: Path
+    params: ParseGzipParams, spark_params: spark.SparkParams, dump_format: Format, parent: Path
 ) -> Iterator[ReadShards]:
     """Yield a reader of shards on the params' engine; remove its scratch folder in `parent` after the block."""
     with files.scratch(parent) as scratch:
@@ -39,7 +40,7 @@ def parse(
     raw: Path,
     to_reviews: Path,
     to_rejected: Path,
-    params: reviews.ParseGzipParams,
+    params: ParseGzipParams,
     read: ReadShards,
     folder: str | None = None,
     dump_format: Format = PRESETS[DEFAULT],
@@ -68,7 +69,7 @@ def parse(
             for parsed, rejected in batches:
                 good.write(parsed)
                 bad.write(renumbered(rejected, num_before))
-                rows = rejected.slice(0, reviews.NUM_SHOWN - len(first_rejected)).to_pylist()
+                rows = rejected.slice(0, NUM_SHOWN - len(first_rejected)).to_pylist()
                 where = f"{name(path)} line" if rows and path != raw else "line"
                 first_rejected += [(path, f"{where} {row['line_number']}: {row['reason']}") for row in rows]
                 progress.update(len(parsed) + len(rejected))
@@ -88,7 +89,7 @@ def _require_reviews(
     num_reviews: int,
     num_rejected: int,
     first_rejected: list[tuple[Path, str]],
-    params: reviews.ParseGzipParams,
+    params: ParseGzipParams,
 ) -> None:
     num_lines = num_reviews + num_rejected
     if num_rejected > params.max_rejected_fraction * num_lines:

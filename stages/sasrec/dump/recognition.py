@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 from sasrec.core.errors import UserError
 from sasrec.dump import compression
 from sasrec.dump.formats import PRESETS, TIME_FORMATS, DumpFormatParams, File, Format
-from sasrec.dump.reviews import ParseGzipParams, beginning, complete_lines, decompressed
+from sasrec.dump.params import ParseGzipParams
+from sasrec.dump.reviews import beginning, complete_lines, decompressed
 from sasrec.dump.shard_pool import READERS
 from sasrec.io import parquet
 

@@ -5,22 +5,21 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache, partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
 import pyarrow as pa
 
 from sasrec.core.errors import UserError
-from sasrec.core.params import about
 from sasrec.dump import columns, compression, gzip_blocks
 from sasrec.dump.columns import CONTROL_CHARACTER, hold_control_characters, strings
 from sasrec.dump.formats import DEFAULT, PRESETS, ROLES, Format, is_default
+from sasrec.dump.params import ParseGzipParams
 from sasrec.io import storage
 
 BLOCK_BYTES = 1 << 19  # the decompressor delivers 1 MB: a larger read waits for it; a small one stays in cache
 LINES_AT_ONCE = 1 << 13  # in a block parsed line by line, which may hold as many lines as bytes
-NUM_SHOWN = 3  # rejected lines that the message names
 REJECTED_TEXT_CHARACTERS = 200
 MIN_EXPANDED_BYTES = 1 << 26  # less text harms nobody, so parse_gzip.max_expansion is not applied
 MALFORMED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)  # what decoding a line raises
@@ -33,36 +32,6 @@ Batches = Iterator[tuple[pa.RecordBatch, pa.RecordBatch]]
 """Batches of reviews, each with the rejected lines between them."""
 
 EPOCH = datetime.date(1970, 1, 1).toordinal()
-
-
-class ParseGzipParams(msgspec.Struct, frozen=True):
-    """Section `parse_gzip` of params.yaml."""
-
-    max_rejected_fraction: Annotated[
-        float,
-        msgspec.Meta(ge=0, le=1),
-        about("a larger fraction of malformed lines ([what a line must hold](reliability.md)) stops the run"),
-    ]
-    max_line_bytes: Annotated[
-        int, msgspec.Meta(ge=1000, le=1 << 30), about("a longer line is malformed; it is never kept in memory")
-    ]
-    max_expansion: Annotated[
-        int,
-        msgspec.Meta(ge=1, le=1 << 20),
-        about("more bytes of text per byte of gzip, beyond 64 MiB of text, stop the run"),
-    ]
-    engine: Annotated[
-        Literal["local", "spark"],
-        about("what reads the [shards](scaling.md) of a dump: `local`: processes of this machine · `spark`"),
-    ]
-    num_processes: Annotated[
-        Annotated[int, msgspec.Meta(ge=1, le=1 << 10)] | None,
-        about("shards that engine `local` reads at once, with two cores each; null: half the cores; changes no byte"),
-    ]
-
-    def refuse(self, num_rejected: int) -> bool:
-        """Return whether parsing may stop: no malformed line is allowed, and there are enough for the message."""
-        return self.max_rejected_fraction == 0 and num_rejected > NUM_SHOWN
 
 
 Id = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]  # control characters are checked separately

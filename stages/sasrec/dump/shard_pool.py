@@ -26,13 +26,14 @@ from sasrec.core import interrupts
 from sasrec.core.errors import UserError
 from sasrec.dump import reviews, tables
 from sasrec.dump.formats import DEFAULT, PRESETS, File, Format
+from sasrec.dump.params import ParseGzipParams
 from sasrec.dump.reviews import Batches
 from sasrec.io import spark
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-READERS: Mapping[File, Callable[[Path, reviews.ParseGzipParams, Format], Batches]] = {
+READERS: Mapping[File, Callable[[Path, ParseGzipParams, Format], Batches]] = {
     "json_lines": reviews.read,
     "csv": tables.read_csv,
     "parquet": tables.read_parquet,
@@ -42,7 +43,7 @@ FILE_ERRORS = {error.__name__: error for error in (reviews.FileError, reviews.Da
 
 
 def read(
-    shards: Sequence[Path], params: reviews.ParseGzipParams, scratch: Path, dump_format: Format = PRESETS[DEFAULT]
+    shards: Sequence[Path], params: ParseGzipParams, scratch: Path, dump_format: Format = PRESETS[DEFAULT]
 ) -> Generator[Batches, None, None]:
     """Yield each shard's batches, in order, as the reader of its format does; consume them before the next shard's.
 
@@ -77,7 +78,7 @@ def read(
 
 def read_on_spark(
     shards: Sequence[Path],
-    params: reviews.ParseGzipParams,
+    params: ParseGzipParams,
     scratch: Path,
     session: "SparkSession",
     dump_format: Format = PRESETS[DEFAULT],
@@ -135,7 +136,7 @@ def _processes(number: int) -> Iterator[ProcessPoolExecutor]:
 
 
 def _submit(
-    pool: ProcessPoolExecutor, shard: Path, params: reviews.ParseGzipParams, dump_format: Format, folder: Path
+    pool: ProcessPoolExecutor, shard: Path, params: ParseGzipParams, dump_format: Format, folder: Path
 ) -> Future[Path]:
     with interrupts.kept_from_processes():  # submitting may start a process
         return pool.submit(_store, shard, params, dump_format, folder)
@@ -154,7 +155,7 @@ def _exit_with_pipe(receiver: Connection) -> None:
     os._exit(1)
 
 
-def _store(shard: Path, params: reviews.ParseGzipParams, dump_format: Format, folder: Path) -> Path:
+def _store(shard: Path, params: ParseGzipParams, dump_format: Format, folder: Path) -> Path:
     """Make `folder`, write the batches of `shard` into it and return it."""
     folder.mkdir()
     with (

@@ -22,6 +22,7 @@ from sasrec.core.errors import UserError
 from sasrec.dump import columns, compression
 from sasrec.dump.ahead import ahead
 from sasrec.dump.formats import ROLES, Column, Format
+from sasrec.dump.params import ParseGzipParams
 from sasrec.dump.reviews import (
     LINES_AT_ONCE,
     MIN_EXPANDED_BYTES,
@@ -30,7 +31,6 @@ from sasrec.dump.reviews import (
     DamagedError,
     FileError,
     FormatError,
-    ParseGzipParams,
     Rejected,
     beginning,
     complete_lines,

@@ -3,7 +3,8 @@
 import torch
 
 from sasrec.evaluation import model_scorer, ranking
-from sasrec.model.sasrec import SasrecParams, num_weights
+from sasrec.model.params import SasrecParams
+from sasrec.model.sasrec import num_weights
 from sasrec.runtime.memory import FLOAT_BYTES
 from sasrec.split.sequences import Sequences
 

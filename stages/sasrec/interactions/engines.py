@@ -14,7 +14,8 @@ from ibis import _
 from ibis.expr.types import Table
 
 from sasrec.core.errors import UserError
-from sasrec.interactions.reindex import FilterReindexParams, Store
+from sasrec.interactions.params import FilterReindexParams
+from sasrec.interactions.reindex import Store
 from sasrec.io import files, spark, storage
 from sasrec.io.parquet import ROWS_PER_GROUP
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal, cast
+from typing import cast
 
 import msgspec
 import torch
@@ -12,43 +12,17 @@ from safetensors.torch import load as from_bytes
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
-from sasrec.core.params import Count, about
+from sasrec.core.params import Count
 from sasrec.io import digests, files
 from sasrec.model import fixed_order, matmul
 from sasrec.model.attention import attend
 from sasrec.model.dropout import RandomBytes, add_dropped, dropout
 from sasrec.model.feed_forward import transform
+from sasrec.model.params import SasrecParams
 
 LAYER_NORM_EPS = 1e-6
 AUTOENCODER_RANK = 64  # factors of a book in the linear autoencoder; 128 gained little
 MASK_PENALTY = 1e9  # subtracted from a masked position's score, so that its weight is exactly 0
-
-
-class SasrecParams(msgspec.Struct, frozen=True):
-    """Section `sasrec` of params.yaml."""
-
-    max_len: Annotated[int, msgspec.Meta(ge=1, le=2**16), about("the latest books that the model sees")]
-    hidden_units: Annotated[int, msgspec.Meta(ge=1, le=2**16), about("width of every embedding and layer")]
-    num_heads: Annotated[int, msgspec.Meta(ge=1, le=2**16), about("attention heads; a divisor of `hidden_units`")]
-    num_layers: Annotated[int, msgspec.Meta(ge=0, le=1000), about("attention blocks")]
-    dropout_rate: Annotated[float, msgspec.Meta(ge=0, lt=1), about("rounded to a multiple of 1/256")]
-    norm_first: Annotated[bool, about("LayerNorm before each sublayer, and once at the end, instead of after it")]
-    init_std: Annotated[
-        float,
-        msgspec.Meta(gt=0, le=100),
-        about("standard deviation of the embeddings that are drawn; the notebook's, 1, is too large"),
-    ]
-    init: Annotated[
-        Literal["normal", "counts"],
-        about("the initial item embeddings: `normal`: drawn · `counts`: from which books training users read close by"),
-    ] = "normal"
-
-    def __post_init__(self) -> None:
-        if self.hidden_units % self.num_heads:
-            raise ValueError(
-                f"sasrec.num_heads is {self.num_heads}, which does not divide "
-                f"sasrec.hidden_units, {self.hidden_units}; choose a divisor"
-            )
 
 
 class Linear(nn.Linear):

@@ -11,7 +11,7 @@ from huggingface_hub import CardData, RepoCard
 from sasrec.core import params
 from sasrec.core.errors import UserError
 from sasrec.evaluation.metrics import definitions
-from sasrec.model.sasrec import SasrecParams
+from sasrec.model.params import SasrecParams
 from sasrec.reporting import metrics_table
 from sasrec.reporting.card_params import CardParams
 from sasrec.reporting.metrics_table import Estimates

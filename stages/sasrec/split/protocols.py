@@ -151,7 +151,8 @@ def temporal(candidates: Candidates) -> Roles:
         )
         raise UserError(
             f"params.yaml: split.cutoff is {said}, but the ratings are from {_date(days.min())} to "
-            f"{_date(days.max())}; give a day that has users with books on both sides, or {other}"
+            f"{_date(days.max())}; give a day with books of one user on both sides, and 3 of a user up to it, or "
+            f"{other}"
         )
     evaluation = _sample(evaluable, candidates.num_evaluation, candidates.evaluation_rng)
     validation = _sample_validation(eligible, candidates)

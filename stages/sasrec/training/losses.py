@@ -1,11 +1,11 @@
-"""The losses that train.loss chooses from. A new loss is a function and a row of LOSSES.
+"""The losses that train.loss chooses from. A new loss is a function, a row of FUNCTIONS, and one of `params.LOSSES`.
 
 Each function returns the loss of every position, (positions,), not yet averaged. They use F.logsigmoid: the last bit of
 F.softplus depends on where PyTorch divides the elements among its threads.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -118,17 +118,10 @@ def softmax(catalogue: Catalogue) -> Tensor:
     return torch.cat([checkpoint(of_chunk, *chunk, use_reentrant=False, preserve_rng_state=False) for chunk in chunks])
 
 
-class Loss(NamedTuple):
-    """A row of LOSSES."""
-
-    function: Callable[..., Tensor]  # takes the type that `negatives` names
-    negatives: Literal["own", "shared", "catalogue"]  # OwnLogits, Shared or Catalogue
-
-
-LOSSES: Mapping[str, Loss] = {
-    "bce": Loss(bce, "own"),
-    "gbce": Loss(gbce, "own"),
-    "sampled_softmax": Loss(sampled_softmax, "shared"),
-    "softmax": Loss(softmax, "catalogue"),
+FUNCTIONS: Mapping[str, Callable[..., Tensor]] = {
+    "bce": bce,
+    "gbce": gbce,
+    "sampled_softmax": sampled_softmax,
+    "softmax": softmax,
 }
-"""The losses by their names in train.loss."""
+"""The losses by their names in train.loss. Each takes what `params.LOSSES` names: OwnLogits, Shared or Catalogue."""

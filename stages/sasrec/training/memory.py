@@ -5,11 +5,11 @@ import math
 import numpy as np
 import torch
 
-from sasrec.model.sasrec import SasrecParams, num_weights
+from sasrec.model.params import SasrecParams
+from sasrec.model.sasrec import num_weights
 from sasrec.runtime.memory import FLOAT_BYTES
 from sasrec.split.sequences import Sequences
-from sasrec.training import losses
-from sasrec.training.params import TrainParams
+from sasrec.training.params import LOSSES, TrainParams
 
 
 def of_training(
@@ -37,7 +37,7 @@ def of_training(
 
 def _negative_bytes(params: TrainParams, num_positions: int, width: int, num_books: int, float_bytes: int) -> int:
     """Return the bytes of the negatives' logits, or of their embeddings if each position has its own."""
-    kind = losses.LOSSES[params.loss].negatives
+    kind = LOSSES[params.loss]
     if kind == "catalogue":
         return 0
     if kind == "shared":

@@ -1,5 +1,6 @@
-"""The section `train` of params.yaml."""
+"""The section `train` of params.yaml, which is checked without PyTorch."""
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 import msgspec
@@ -7,9 +8,16 @@ import msgspec
 from sasrec.core.errors import UserError
 from sasrec.core.params import Count, Seed, about, one_of
 from sasrec.runtime.reproducibility import Mode
-from sasrec.training.losses import LOSSES
 
 Precision = Literal["float32", "bfloat16"]
+Negatives = Literal["own", "shared", "catalogue"]
+LOSSES: Mapping[str, Negatives] = {
+    "bce": "own",
+    "gbce": "own",
+    "sampled_softmax": "shared",
+    "softmax": "catalogue",
+}
+"""The losses, each with its negatives: each position's own, those that all positions share, or the whole catalogue."""
 MOST_OWN_NEGATIVES = 256  # gSASRec's most: each position embeds its own
 
 
@@ -82,7 +90,7 @@ class TrainParams(msgspec.Struct, frozen=True, kw_only=True):
     precision: Annotated[Precision, about("of the matrix products; `bfloat16` by autocast, for GPUs")]
 
     def __post_init__(self) -> None:
-        kind = LOSSES[self.loss].negatives
+        kind = LOSSES[self.loss]
         if self.negatives == "in_batch" and kind != "shared":
             raise ValueError(
                 f"train.negatives is in_batch, which train.loss {self.loss} cannot take; set train.loss to "

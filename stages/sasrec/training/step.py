@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from sasrec.core.errors import UserError
-from sasrec.model.sasrec import Sasrec, SasrecParams, build_model
+from sasrec.model.params import SasrecParams
+from sasrec.model.sasrec import Sasrec, build_model
 from sasrec.split.datasets import TrainingSet
 from sasrec.training import autoencoder, counts
-from sasrec.training.losses import LOSSES
-from sasrec.training.params import TrainParams
+from sasrec.training.params import LOSSES, TrainParams
 from sasrec.training.sampling import Batch, BatchSpec
 
 
@@ -56,7 +56,7 @@ def start(train: TrainingSet, params: TrainParams, sasrec_params: SasrecParams, 
 
 def batch_spec(params: TrainParams, max_len: int) -> BatchSpec:
     """Return the batch specification for the loss of `params`."""
-    num_negatives = params.num_negatives if LOSSES[params.loss].negatives == "own" else 0
+    num_negatives = params.num_negatives if LOSSES[params.loss] == "own" else 0
     return BatchSpec(params.batch_size, num_negatives, max_len, params.window)
 
 

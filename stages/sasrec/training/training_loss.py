@@ -11,8 +11,8 @@ from sasrec.runtime.world import ALONE, World
 from sasrec.split.datasets import TrainingSet
 from sasrec.training import shared_negatives
 from sasrec.training.lookup import lookup
-from sasrec.training.losses import LOSSES, Catalogue, OwnLogits, Shared
-from sasrec.training.params import TrainParams
+from sasrec.training.losses import FUNCTIONS, Catalogue, OwnLogits, Shared
+from sasrec.training.params import LOSSES, TrainParams
 from sasrec.training.sampling import Batch
 
 
@@ -27,13 +27,14 @@ class TrainingLoss(nn.Module):
         super().__init__()
         self.model = model
         self.world = world
-        self.loss = LOSSES[params.loss]
+        self.loss = FUNCTIONS[params.loss]
+        self.has_shared = LOSSES[params.loss] == "shared"
         logits: Mapping[str, Callable[..., OwnLogits | Shared | Catalogue]] = {
             "own": self._own,
             "shared": self._shared,
             "catalogue": self._catalogue,
         }
-        self.logits = logits[self.loss.negatives]
+        self.logits = logits[LOSSES[params.loss]]
         self.calibration = params.gbce_t
         self.sampling_rate = min(1.0, params.num_negatives / max(1, train.num_books - 1))
         self.draw_shared: shared_negatives.Draw = (
@@ -50,9 +51,9 @@ class TrainingLoss(nn.Module):
         num_rows, num_positions = len(batch.history), (batch.history != 0).sum()
         rows = self.world.rows(num_rows)
         random_bytes = RandomBytes(generator, num_rows, rows)
-        shared = self.draw_shared(batch.positives, generator) if self.loss.negatives == "shared" else None
+        shared = self.draw_shared(batch.positives, generator) if self.has_shared else None
         mine = Batch(*(tensor[rows.start : rows.stop] for tensor in batch))  # the rows of this process
-        by_position = self.loss.function(self.logits(mine, random_bytes, shared))  # (positions,)
+        by_position = self.loss(self.logits(mine, random_bytes, shared))  # (positions,)
         by_row = (by_position.view(mine.history.shape) * (mine.history != 0)).sum(1)
         # From 32,768 terms on, a sum of everything depends on the number of threads: so the rows come first.
         return by_row.sum() * self.world.size / num_positions
