@@ -104,8 +104,9 @@ def eigen(symmetric: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _rotate(a: np.ndarray, vectors: np.ndarray, p: np.ndarray, q: np.ndarray) -> None:
     """Make each a[p, q] zero by a rotation of the axes p and q (Golub & Van Loan 2013, section 8.5)."""
     is_zero = a[p, q] == 0
-    tau = (a[q, q] - a[p, p]) / np.where(is_zero, 1, 2 * a[p, q])
-    tangent = np.where(is_zero, 0, np.copysign(1, tau) / (np.abs(tau) + np.sqrt(1 + tau * tau)))
+    with np.errstate(over="ignore"):  # where a[p, q] is nearly 0, tau is too large to square, and the tangent is 0
+        tau = (a[q, q] - a[p, p]) / np.where(is_zero, 1, 2 * a[p, q])
+        tangent = np.where(is_zero, 0, np.copysign(1, tau) / (np.abs(tau) + np.sqrt(1 + tau * tau)))
     cosine = (1 / np.sqrt(1 + tangent * tangent))[:, None]
     sine = tangent[:, None] * cosine
     for rows in (a.T, a, vectors.T):
