@@ -31,12 +31,3 @@ def test_a_book_that_nobody_read_and_padding_have_no_factors() -> None:
 def test_one_user_alone_is_no_fault() -> None:
     rows = autoencoder.factors(sequences([1, 2]), 2, torch.Generator().manual_seed(0))
     assert torch.isfinite(rows).all()
-
-
-def test_the_number_of_threads_changes_no_bit() -> None:
-    found = []
-    for number in (1, 2, 3):
-        torch.set_num_threads(number)
-        found.append(autoencoder.factors(HISTORIES, NUM_BOOKS, torch.Generator().manual_seed(0)))
-    assert torch.equal(found[0], found[1])
-    assert torch.equal(found[0], found[2])

@@ -91,12 +91,3 @@ def test_without_any_pair_nothing_changes() -> None:
 def test_columns_beyond_the_number_of_books_keep_their_values() -> None:
     before, after = started(sequences([1, 2, 3, 1, 2]), num_books=3, width=8)
     assert torch.equal(after[:, 3:], before[:, 3:])
-
-
-def test_the_number_of_threads_changes_no_bit() -> None:
-    found = []
-    for number in (1, 2, 3):
-        torch.set_num_threads(number)
-        found.append(started(histories())[1])
-    assert torch.equal(found[0], found[1])
-    assert torch.equal(found[0], found[2])

@@ -35,8 +35,8 @@ def digest(sasrec_params: SasrecParams, objective: str, num_threads: int) -> str
     for _ in range(NUM_STEPS):
         take_step()
     features = model_scorer.encode_histories(state.model, TRAIN.histories)
-    tensors = [*state.model.parameters(), features]
-    return hashlib.sha256(b"".join(tensor.detach().numpy().tobytes() for tensor in tensors)).hexdigest()
+    tensors = [*state.model.state_dict().values(), features]  # with the autoencoder's factors
+    return hashlib.sha256(b"".join(tensor.numpy().tobytes() for tensor in tensors)).hexdigest()
 
 
 print(json.dumps({name: [digest(*case, num_threads) for num_threads in NUM_THREADS] for name, case in CASES.items()}))
