@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from unittest import mock
 
 import curves
 import numpy as np
@@ -27,9 +26,6 @@ from sasrec.runtime.world import ALONE, World
 from sasrec.split.datasets import HeldOut
 from sasrec.training import step, training_loss
 from sasrec.training.sampling import PackedSampler
-
-with mock.patch.dict(os.environ):  # the stage sets variables for torch when it is imported
-    import train_gpu
 
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 
@@ -177,21 +173,13 @@ def start_training(project: Path, start: Callable) -> subprocess.Popen[str]:
     return command
 
 
-def losses_of_one(project: Path) -> list[float]:
-    """Train in this process, which has imported all that it takes."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(project)
-        patch.setattr("sasrec.runtime.device.use", lambda *_: curves.CPU)
-        train_gpu.main()
-    return losses(project)
-
-
 @pytest.mark.long
 def test_ctrl_c_ends_every_process_and_another_number_goes_on_to_the_losses_of_one(
     project: Path, start: Callable
 ) -> None:
     set_params(project, train={"num_epochs": 15})
-    alone = losses_of_one(project)
+    runner(project)(*TRAIN_GPU)  # a process of its own, in portable mode like the others
+    alone = losses(project)
 
     set_params(project, train={"processes": 2})
     two = start_training(project, start)
