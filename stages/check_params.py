@@ -4,8 +4,6 @@ What it writes is always the same, so that the stage after it runs again only wh
 """
 
 from sasrec.core import interrupts
-from sasrec.dump.params import FetchParams, ParseGzipParams
-from sasrec.interactions.params import FilterReindexParams
 
 if __name__ == "__main__":
     interrupts.end_at_once()  # where Ctrl-C or SIGTERM comes during the imports
@@ -17,6 +15,8 @@ import msgspec
 from sasrec.core import cli, errors, params, run_record
 from sasrec.dump import shards
 from sasrec.dump.formats import DumpFormatParams
+from sasrec.dump.params import FetchParams, ParseGzipParams
+from sasrec.interactions.params import FilterReindexParams
 from sasrec.io import files, storage
 from sasrec.io.spark import SparkParams
 from sasrec.io.storage import StorageParams

@@ -1,7 +1,6 @@
 """Writes the dump to data/raw/reviews.json.gz: a demo made offline, a download, or a file or shards."""
 
 from sasrec.core import interrupts
-from sasrec.dump.params import FetchParams
 
 if __name__ == "__main__":
     interrupts.end_at_once()  # where Ctrl-C or SIGTERM comes during the imports
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from sasrec.core import cli, errors, params, run_record
 from sasrec.dump import download, fetching
+from sasrec.dump.params import FetchParams
 from sasrec.io import files, storage
 
 PARAMS = Path("params.yaml")

@@ -1,7 +1,6 @@
 """Streams the dump into reviews.parquet, in file order, and malformed lines into rejected.parquet."""
 
 from sasrec.core import interrupts
-from sasrec.dump.params import ParseGzipParams
 
 if __name__ == "__main__":
     interrupts.end_at_once()  # where Ctrl-C or SIGTERM comes during the imports
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from sasrec.core import cli, errors, params, run_record
 from sasrec.dump import formats, origin, parsing, recognition, reviews
+from sasrec.dump.params import ParseGzipParams
 from sasrec.io import files, spark, storage
 
 PARAMS = Path("params.yaml")

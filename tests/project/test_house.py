@@ -17,6 +17,13 @@ def test_a_stage_script_has_at_most_a_hundred_lines(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= 100
 
 
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
+def test_a_script_imports_nothing_else_before_it_answers_signals(path: Path) -> None:
+    _docstring, first, second, *_ = ast.parse(path.read_text()).body
+    assert ast.unparse(first) == "from sasrec.core import interrupts"
+    assert ast.unparse(second).startswith("if __name__ == '__main__':\n    interrupts.end_at_once(")
+
+
 def test_no_function_has_more_than_forty_lines() -> None:
     found = [
         f"{path.relative_to(ROOT)}: {node.name}"
