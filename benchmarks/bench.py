@@ -171,7 +171,9 @@ def grow(folder: Path) -> Path:
 def shown(spread: dict[str, float], unit: str) -> str:
     """Return a spread as text: the median (minimum-maximum)."""
     factor = 1e3 if unit == "ms" else 1
-    return f"{spread['median'] * factor:.3g} {unit} ({spread['min'] * factor:.3g}-{spread['max'] * factor:.3g})"
+    # Three significant digits, and never an exponent.
+    median, least, most = (f"{float(f'{spread[name] * factor:.3g}'):.10g}" for name in ("median", "min", "max"))
+    return f"{median} {unit} ({least}-{most})"
 
 
 def line(result: dict[str, Any]) -> list[str]:

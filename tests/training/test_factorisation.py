@@ -44,7 +44,7 @@ def test_jacobi_finds_the_eigenvalues_and_vectors_of_lapack(size: int) -> None:
     assert vectors @ np.diag(values) @ vectors.T == pytest.approx(factor @ factor.T)
 
 
-def test_jacobi_leaves_a_pair_alone_whose_product_is_too_small_to_rotate() -> None:
+def test_jacobi_leaves_axes_alone_whose_element_is_too_small_to_rotate() -> None:
     symmetric = np.array([[2, 0.5, 1e-200], [0.5, 1, 0], [1e-200, 0, 3]])
     eigenvalues, _vectors = factorisation.eigen(symmetric)
     np.testing.assert_allclose(eigenvalues, [3, 1.5 + 0.5**0.5, 1.5 - 0.5**0.5])  # of the block: (3 ± sqrt 2) / 2

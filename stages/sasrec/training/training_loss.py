@@ -28,13 +28,13 @@ class TrainingLoss(nn.Module):
         self.model = model
         self.world = world
         self.loss = FUNCTIONS[params.loss]
-        self.has_shared = LOSSES[params.loss] == "shared"
+        self.negatives = LOSSES[params.loss]
         logits: Mapping[str, Callable[..., OwnLogits | Shared | Catalogue]] = {
             "own": self._own,
             "shared": self._shared,
             "catalogue": self._catalogue,
         }
-        self.logits = logits[LOSSES[params.loss]]
+        self.logits = logits[self.negatives]
         self.calibration = params.gbce_t
         self.sampling_rate = min(1.0, params.num_negatives / max(1, train.num_books - 1))
         self.draw_shared: shared_negatives.Draw = (
@@ -51,7 +51,7 @@ class TrainingLoss(nn.Module):
         num_rows, num_positions = len(batch.history), (batch.history != 0).sum()
         rows = self.world.rows(num_rows)
         random_bytes = RandomBytes(generator, num_rows, rows)
-        shared = self.draw_shared(batch.positives, generator) if self.has_shared else None
+        shared = self.draw_shared(batch.positives, generator) if self.negatives == "shared" else None
         mine = Batch(*(tensor[rows.start : rows.stop] for tensor in batch))  # the rows of this process
         by_position = self.loss(self.logits(mine, random_bytes, shared))  # (positions,)
         by_row = (by_position.view(mine.history.shape) * (mine.history != 0)).sum(1)
