@@ -22,7 +22,7 @@ from sasrec.model.params import SasrecParams
 from sasrec.model.sasrec import Config, save_config, save_model
 from sasrec.runtime import cores, device, launch, memory
 from sasrec.split import datasets
-from sasrec.training import checkpoint, loop, step
+from sasrec.training import autoencoder, checkpoint, loop, step
 from sasrec.training import memory as training_memory
 from sasrec.training.params import TrainParams
 
@@ -60,6 +60,7 @@ def train_and_write() -> dict[str, object]:
     with launch.connected(world, where):
         loop.train_epochs(state, train, validation, checkpoint_file, LIVE, world)
         loop.keep(state)
+        autoencoder.fit(state.model.autoencoder, train.histories)
         hybrid = loop.choose_hybrid(state, train, validation, world)
     if world.is_main:
         write_outputs(state, Config(train.num_books, sasrec_params, hybrid.weights), hybrid)

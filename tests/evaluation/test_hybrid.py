@@ -5,6 +5,7 @@ from conftest import sequences
 
 from sasrec.evaluation import hybrid
 from sasrec.evaluation.ranking import Ranks, Scorers
+from sasrec.model.autoencoder import Autoencoder
 from sasrec.split import transitions
 
 NUM_BOOKS = 6
@@ -59,10 +60,11 @@ def test_of_equals_the_smallest_weight_is_chosen() -> None:
     assert ranks_of({0.0: 4, 0.25: 4})[0] == 0.0
 
 
-def test_the_autoencoder_scores_a_book_by_each_book_of_the_history_the_older_the_less() -> None:
-    factors = torch.rand(NUM_BOOKS + 1, 2, generator=torch.Generator().manual_seed(0)) / 2
-    rows = factors.double().numpy()
-    found = hybrid.by_autoencoder(factors)(sequences([6, 1, 3], [], [2]))(np.array([0, 1, 2]))
-    by_last = rows @ (rows[3] + 0.98 * rows[1] + 0.98**2 * rows[6])
-    expected = np.stack([by_last, 0 * by_last, rows @ rows[2]]) / (1 - (rows**2).sum(1))
+def test_the_autoencoder_scores_a_book_by_each_book_of_the_history_that_has_a_row_the_older_the_less() -> None:
+    autoencoder = Autoencoder(NUM_BOOKS, num_inputs=3)
+    autoencoder.weight = torch.rand(3, NUM_BOOKS + 1, generator=torch.Generator().manual_seed(0))
+    autoencoder.rows = torch.tensor([-1, 0, -1, 1, -1, -1, 2])  # the books 1, 3 and 6 have one
+    found = hybrid.by_autoencoder(autoencoder)(sequences([6, 2, 1, 3], [], [2], [2, 1, 5]))(np.arange(4))
+    of_1, of_3, of_6 = autoencoder.weight.double().numpy()
+    expected = np.stack([of_3 + 0.98 * of_1 + 0.98**3 * of_6, 0 * of_1, 0 * of_1, 0.98 * of_1])
     assert found.numpy() == pytest.approx(expected, rel=1e-5)

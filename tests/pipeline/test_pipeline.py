@@ -120,7 +120,6 @@ def test_stale_and_damaged_checkpoints_are_ignored_with_a_message(
 ) -> None:
     monkeypatch.chdir(project)
     monkeypatch.setattr("sasrec.runtime.device.use", lambda *_: CPU)  # it would change this process
-    monkeypatch.setattr("sasrec.training.autoencoder.factors", lambda *_: torch.zeros(()))  # which take a second
     sections = {"sasrec": SasrecParams, "train": TrainParams}
     of_params = [params.load(train_gpu.PARAMS, name, struct) for name, struct in sections.items()]
     mine = train_gpu.CHECKPOINTS / checkpoint.key(of_params, [train_gpu.TRAIN, train_gpu.VALIDATION], CPU)

@@ -29,7 +29,9 @@ def device(request: pytest.FixtureRequest) -> torch.device:
 @pytest.fixture
 def network(device: torch.device) -> Sasrec:
     with device:
-        return Sasrec(SasrecParams(6, 8, 2, 2, 0.5, False, 0.02), NUM_BOOKS)
+        found = Sasrec(SasrecParams(6, 8, 2, 2, 0.5, False, 0.02), NUM_BOOKS, num_inputs=3)
+    found.autoencoder.rows = torch.zeros(NUM_BOOKS + 1, dtype=torch.int64)  # the hybrid reads them on the CPU
+    return found
 
 
 @pytest.mark.parametrize(

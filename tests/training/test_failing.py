@@ -19,7 +19,7 @@ from sasrec.core.errors import UserError
 from sasrec.model.params import SasrecParams
 from sasrec.model.sasrec import Config, load_config, save_config
 from sasrec.split.datasets import TrainingSet
-from sasrec.training import autoencoder, checkpoint, loop, memory, step, training_loss
+from sasrec.training import checkpoint, loop, memory, step, training_loss
 from sasrec.training.params import TrainParams
 from sasrec.training.sampling import PackedSampler
 
@@ -175,7 +175,6 @@ def test_too_little_memory_names_the_params_that_need_less(
 ) -> None:
     monkeypatch.chdir(project)
     monkeypatch.setattr("sasrec.runtime.device.use", lambda *_: CPU)
-    monkeypatch.setattr(autoencoder, "factors", lambda *_: torch.zeros(()))  # which take a second
     monkeypatch.setattr(loop, "step", lambda *_: ask_for_much())
     with pytest.raises(SystemExit) as ended:
         errors.run(train_gpu.main)

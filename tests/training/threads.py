@@ -11,7 +11,7 @@ from curves import CPU, OBJECTIVES, SASREC, params_of
 
 from sasrec.evaluation import model_scorer
 from sasrec.model.params import SasrecParams
-from sasrec.training import loop, step
+from sasrec.training import autoencoder, loop, step
 
 # Large enough that PyTorch divides each operator among its threads.
 NARROW = msgspec.structs.replace(SASREC, max_len=50, hidden_units=36)
@@ -34,8 +34,9 @@ def digest(sasrec_params: SasrecParams, objective: str, num_threads: int) -> str
     take_step = loop.step_function(state, TRAIN)
     for _ in range(NUM_STEPS):
         take_step()
+    autoencoder.fit(state.model.autoencoder, TRAIN.histories)
     features = model_scorer.encode_histories(state.model, TRAIN.histories)
-    tensors = [*state.model.state_dict().values(), features]  # with the autoencoder's factors
+    tensors = [*state.model.state_dict().values(), features]
     return hashlib.sha256(b"".join(tensor.numpy().tobytes() for tensor in tensors)).hexdigest()
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sasrec.evaluation.ranking import Ranks, Scorer, Scorers, Scores
-from sasrec.model import matmul
+from sasrec.model.autoencoder import Autoencoder
 from sasrec.model.sasrec import HybridWeights, Sasrec
 from sasrec.split.sequences import Sequences
 from sasrec.split.transitions import Transitions
@@ -21,7 +21,7 @@ SMOOTHING = 1e-3  # added to each book's transitions, so that a book without any
 DECAY = 0.98  # the weight of a book in the autoencoder's history relative to the next one
 # To choose from; 0 leaves the expert out.
 TRANSITION_WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
-AUTOENCODER_WEIGHTS = (0.0, 1.0, 2.0, 4.0, 8.0)
+AUTOENCODER_WEIGHTS = (0.0, 1.0, 2.0, 4.0, 6.0, 8.0)
 
 
 def joined(model: Scorer, expert: Scorer, weight: float) -> Scorer:
@@ -38,9 +38,9 @@ def joined(model: Scorer, expert: Scorer, weight: float) -> Scorer:
 
 def by_all(by_model: Scorer, model: Sasrec, transitions: Transitions, weights: HybridWeights) -> Scorer:
     """Return the hybrid: `by_model` joined with the item transitions and the autoencoder, by their weights."""
-    counted = by_transitions(transitions, model.book_factors.device)
+    counted = by_transitions(transitions, model.item_embedding.weight.device)
     by_both = joined(by_model, counted, weights.transitions)
-    return joined(by_both, by_autoencoder(model.book_factors), weights.autoencoder)
+    return joined(by_both, by_autoencoder(model.autoencoder), weights.autoencoder)
 
 
 def by_transitions(transitions: Transitions, device: torch.device) -> Scorer:
@@ -56,36 +56,35 @@ def by_transitions(transitions: Transitions, device: torch.device) -> Scorer:
     return score
 
 
-def by_autoencoder(factors: Tensor) -> Scorer:
-    """Return the scorer by a linear autoencoder with the `factors` F of each book, (num_books + 1, rank).
+def by_autoencoder(autoencoder: Autoencoder) -> Scorer:
+    """Return the scorer by the linear autoencoder.
 
-    Book b scores the sum of DECAY^age * (F[a] . F[b]) / (1 - F[b] . F[b]) over the books a of the history; the latest
-    has age 0.
+    Book b scores the sum of DECAY^age * weight[rows[a], b] over the books a of the history; the latest has age 0.
     """
+    weight, row_of = autoencoder.weight, autoencoder.rows.cpu().numpy()
 
     def score(histories: Sequences) -> Scores:
-        decoder = factors / (1 - factors.square().sum(1, keepdim=True))  # (num_books + 1, rank)
-
         def score_users(users: np.ndarray) -> Tensor:
-            encoded = _encode(factors, [histories[user] for user in users])  # (users, rank)
-            return matmul.linear(decoder, encoded).T  # (users, num_books + 1)
+            of_users = _rows(row_of, [histories[user] for user in users])
+            rows, starts, decays = (torch.from_numpy(each).to(weight.device) for each in of_users)
+            # (users, num_books + 1)
+            return F.embedding_bag(rows, weight, starts, mode="sum", per_sample_weights=decays)
 
         return score_users
 
     return score
 
 
-def _encode(factors: Tensor, histories: Sequence[np.ndarray]) -> Tensor:
-    """Return each history's sum of DECAY^age * F[a] over its books a, (histories, rank), on the device of `factors`."""
+def _rows(row_of: np.ndarray, histories: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the autoencoder's rows of all histories, latest first, where each history starts, and each row's decay."""
     lengths = np.array([len(history) for history in histories])
     # Products in turn, because a power's last bit depends on the processor.
-    decays = np.multiply.accumulate(np.r_[1.0, np.full(lengths.max(), DECAY)])
-    latest_first = np.concatenate([history[::-1] for history in histories]).astype(np.int64)
-    by_age = np.concatenate([decays[:length] for length in lengths]).astype(np.float32)
-    books, starts, weights = (
-        torch.from_numpy(each).to(factors.device) for each in (latest_first, np.cumsum(lengths) - lengths, by_age)
-    )
-    return F.embedding_bag(books, factors, starts, mode="sum", per_sample_weights=weights)
+    by_age = np.multiply.accumulate(np.r_[1.0, np.full(lengths.max(), DECAY)]).astype(np.float32)
+    rows = np.concatenate([row_of[history[::-1]] for history in histories])
+    decays = np.concatenate([by_age[:length] for length in lengths])
+    has_row = np.flatnonzero(rows >= 0)
+    starts = np.searchsorted(has_row, np.cumsum(lengths) - lengths)
+    return rows[has_row], starts, decays[has_row]
 
 
 def choose_weight(

@@ -16,12 +16,12 @@ from sasrec.core.params import Count
 from sasrec.io import digests, files
 from sasrec.model import fixed_order, matmul
 from sasrec.model.attention import attend
+from sasrec.model.autoencoder import Autoencoder
 from sasrec.model.dropout import RandomBytes, add_dropped, dropout
 from sasrec.model.feed_forward import transform
 from sasrec.model.params import SasrecParams
 
 LAYER_NORM_EPS = 1e-6
-AUTOENCODER_RANK = 64  # factors of a book in the linear autoencoder; 128 gained little
 MASK_PENALTY = 1e9  # subtracted from a masked position's score, so that its weight is exactly 0
 
 
@@ -112,9 +112,7 @@ class Block(nn.Module):
 class Sasrec(nn.Module):
     """Predicts the next book at each position of a history."""
 
-    book_factors: Tensor  # (num_books + 1, AUTOENCODER_RANK)
-
-    def __init__(self, params: SasrecParams, num_books: int) -> None:
+    def __init__(self, params: SasrecParams, num_books: int, num_inputs: int = 0) -> None:
         super().__init__()
         self.params = params
         self.num_books = num_books
@@ -122,8 +120,7 @@ class Sasrec(nn.Module):
         embed = partial(nn.Embedding.from_pretrained, freeze=False)
         self.item_embedding = embed(torch.empty(num_books + 1, params.hidden_units), padding_idx=0)
         self.position_embedding = embed(torch.empty(params.max_len, params.hidden_units))
-        # Of the linear autoencoder, which ranks beside the network: no gradient changes them.
-        self.register_buffer("book_factors", torch.empty(num_books + 1, AUTOENCODER_RANK))
+        self.autoencoder = Autoencoder(num_books, num_inputs)  # ranks beside the network: no gradient changes it
         self.embedding_norm = LayerNorm(params.hidden_units, eps=LAYER_NORM_EPS)
         blocks = nn.ModuleList(Block(params) for _ in range(params.num_layers))
         self.blocks = cast("Sequence[Block]", blocks)  # ModuleList's type hides that it holds blocks
@@ -216,7 +213,7 @@ def build_model(params: SasrecParams, num_books: int, generator: torch.Generator
         elif isinstance(module, nn.LayerNorm):
             module.reset_parameters()
     nn.init.zeros_(model.item_embedding.weight[0])
-    nn.init.zeros_(model.book_factors)
+    model.autoencoder.rows.fill_(-1)
     return model
 
 
@@ -233,13 +230,15 @@ def load_model(path: Path, config: Config) -> Sasrec:
         UserError: the file is damaged, belongs to another config, or a weight is not float32 or not finite.
 
     """
-    model = _empty(config.sasrec, config.num_books)
     with files.naming_damage(path):
         content = path.read_bytes()
         digests.check(content)
         weights = from_bytes(content)
+        model = _empty(config.sasrec, config.num_books, len(weights.get("autoencoder.weight", ())))
         model.load_state_dict(weights, assign=True)
-        if not all(tensor.dtype == torch.float32 and torch.isfinite(tensor).all() for tensor in weights.values()):
+        model.autoencoder.require_rows()
+        floats = [tensor for name, tensor in weights.items() if name != "autoencoder.rows"]
+        if not all(tensor.dtype == torch.float32 and torch.isfinite(tensor).all() for tensor in floats):
             raise ValueError("a weight is not float32 or not finite")
     return model
 
@@ -258,7 +257,7 @@ def load_config(path: Path) -> Config:
         return msgspec.json.decode(content, type=Config)
 
 
-def _empty(params: SasrecParams, num_books: int) -> Sasrec:
+def _empty(params: SasrecParams, num_books: int, num_inputs: int = 0) -> Sasrec:
     """Return a model without storage, because PyTorch's initialisation would draw from the global generator."""
     with torch.device("meta"):
-        return Sasrec(params, num_books)
+        return Sasrec(params, num_books, num_inputs)

@@ -19,7 +19,7 @@ from sasrec.serving.vocabulary import Vocabulary
 from sasrec.split import transitions
 from sasrec.split.transitions import Transitions
 
-FORMAT = 2  # of the folder; a library reads only its own
+FORMAT = 3  # of the folder; a library reads only its own
 NAME = "sasrec"  # of the folder
 DESCRIPTION, WEIGHTS, BOOKS, TRANSITIONS = "model.json", "weights.safetensors", "books.parquet", "transitions.parquet"
 CARD = "README.md"

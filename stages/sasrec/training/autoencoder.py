@@ -1,38 +1,84 @@
-"""A linear autoencoder of histories: which books have the same users, whatever the order.
+"""Fits the linear autoencoder: EASE (Steck 2019, "Embarrassingly Shallow Autoencoders for Sparse Data", equation 8).
 
-EASE (Steck 2019, "Embarrassingly Shallow Autoencoders for Sparse Data", equation 8) scores book b for a history as the
-sum, over its books a, of -P[a, b] / P[b, b], with P = (X.T @ X + l I)^-1 for the users x books matrix X of ones and
-zeros. P needs the square of the catalogue. With the leading singular values s and right vectors V of X alone,
-P = (I - V diag(d) V.T) / l with d = s^2 / (s^2 + l): then the rows of F = V diag(sqrt(d)) tell all, and book b scores
-the sum of F[a] . F[b] / (1 - F[b] . F[b]).
+In portable mode each sum has one order on every processor: the counts are whole numbers, dense products come from
+`matmul`, and no function of LAPACK is called.
 """
 
 import numpy as np
+import scipy.sparse
 import torch
 from torch import Tensor
 
-from sasrec.model.sasrec import AUTOENCODER_RANK
+from sasrec.model import matmul
+from sasrec.model.autoencoder import Autoencoder
 from sasrec.split.sequences import Sequences
-from sasrec.training.factorisation import Sparse, factorise
 
-REGULARISATION = 200.0  # l; 50 was no better on the validation users
-
-
-def factors(histories: Sequences, num_books: int, generator: torch.Generator) -> Tensor:
-    """Return F, (num_books + 1, AUTOENCODER_RANK) float32 on the CPU; where X has fewer columns, the last are 0."""
-    left, singular = factorise(readers(histories, num_books), AUTOENCODER_RANK, generator)
-    squares = singular.double().numpy() ** 2
-    damping = np.sqrt(squares / (squares + REGULARISATION))  # numpy rounds a root correctly, PyTorch's MKL does not
-    found = torch.zeros(num_books + 1, AUTOENCODER_RANK)
-    found[:, : left.shape[1]] = left * torch.from_numpy(damping).float()
-    return found
+REGULARISATION = 100.0  # 50 and 200 were no better on the validation users
+MOST_WEIGHTS = 2**22  # 16 MB: all books are inputs in a catalogue of up to 2,047, else those that most users read
+BLOCK = 64  # columns that `inverse` eliminates at once
 
 
-def readers(histories: Sequences, num_books: int) -> Sparse:
-    """Return X.T, (num_books + 1, users): 1 where a user has read the book, however often."""
-    num_users = len(histories)
-    users = np.repeat(np.arange(num_users), histories.lengths)
-    pairs = np.sort(histories.items.astype(np.int64) * num_users + users)  # by book, then by user
-    pairs = pairs[np.diff(pairs, prepend=-1) > 0]  # np.unique would hash them first, and take thirty times as long
-    starts = np.searchsorted(pairs, np.arange(num_books + 2) * num_users)
-    return Sparse(torch.from_numpy(starts), torch.from_numpy(pairs % num_users), torch.ones(len(pairs)), num_users)
+def fit(autoencoder: Autoencoder, histories: Sequences) -> None:
+    """Give `autoencoder` the weights that predict each book of a history best from the history's other books."""
+    num_books = len(autoencoder.rows) - 1
+    read = _readers(histories, num_books)
+    num_readers = np.bincount(read.indices, minlength=num_books + 1)[1:]
+    most_read = np.argsort(-num_readers, kind="stable")[: MOST_WEIGHTS // (num_books + 1)] + 1
+    together = torch.from_numpy((read[:, most_read].T @ read).toarray())  # (num_inputs, num_books + 1)
+    inputs, rows = torch.from_numpy(most_read), torch.full((num_books + 1,), -1)
+    rows[inputs] = torch.arange(len(inputs))
+    autoencoder.rows.copy_(rows)
+    autoencoder.weight = _weights(together, inputs).to(autoencoder.rows.device)
+
+
+def _readers(histories: Sequences, num_books: int) -> scipy.sparse.csr_array:
+    """Return (users, num_books + 1) float32: 1 where a user has read the book, however often."""
+    users = np.repeat(np.arange(len(histories)), histories.lengths)
+    ones = np.ones(len(users), np.float32)
+    read = scipy.sparse.csr_array((ones, (users, histories.items)), (len(histories), num_books + 1))  # adds up re-reads
+    read.data[:] = 1
+    return read
+
+
+def _weights(together: Tensor, inputs: Tensor) -> Tensor:
+    """Return the weights, (num_inputs, num_books + 1), from how many users read each input and each book together.
+
+    No input predicts itself. A book that is no input needs no such constraint, so it has those of ridge regression.
+    """
+    gram = together[:, inputs]  # (num_inputs, num_inputs)
+    precision = inverse(gram + REGULARISATION * torch.eye(len(gram)))
+    is_other = torch.ones(together.shape[1], dtype=torch.bool)
+    is_other[inputs] = False
+    weights = torch.empty_like(together)
+    weights[:, is_other] = matmul.linear(precision, together[:, is_other].T)
+    weights[:, inputs] = -precision / precision.diagonal()
+    weights[torch.arange(len(inputs)), inputs] = 0
+    return weights
+
+
+def inverse(a: Tensor) -> Tensor:
+    """Return the inverse of a symmetric positive definite matrix, float32, by the sweep operator (Goodnight 1979).
+
+    BLOCK columns are swept at once.
+    """
+    a = a.clone()
+    for start in range(0, len(a), BLOCK):
+        swept = slice(start, start + BLOCK)
+        columns = a[:, swept].clone()  # (size, BLOCK)
+        pivot = torch.from_numpy(_inverse(a[swept, swept].double().numpy())).float()
+        scaled = matmul.linear(columns, pivot)  # (size, BLOCK)
+        a = matmul.add_product(a, -scaled, columns)
+        a[:, swept], a[swept] = scaled, scaled.T
+        a[swept, swept] = -pivot
+    return -a
+
+
+def _inverse(a: np.ndarray) -> np.ndarray:
+    """Return the inverse of a symmetric positive definite matrix, one column swept at a time."""
+    for i in range(len(a)):
+        column = a[:, i].copy()
+        scaled = column / column[i]
+        a -= np.outer(scaled, column)
+        a[:, i], a[i] = scaled, scaled
+        a[i, i] = -1 / column[i]
+    return -a

@@ -13,7 +13,7 @@ from sasrec.core.errors import UserError
 from sasrec.model.params import SasrecParams
 from sasrec.model.sasrec import Sasrec, build_model
 from sasrec.split.datasets import TrainingSet
-from sasrec.training import autoencoder, counts
+from sasrec.training import counts
 from sasrec.training.params import LOSSES, TrainParams
 from sasrec.training.sampling import Batch, BatchSpec
 
@@ -39,7 +39,6 @@ def start(train: TrainingSet, params: TrainParams, sasrec_params: SasrecParams, 
     model = build_model(sasrec_params, train.num_books, weights_generator)
     if sasrec_params.init == "counts":
         counts.start(model.item_embedding.weight.detach(), train.transitions, weights_generator)
-    model.book_factors.copy_(autoencoder.factors(train.histories, train.num_books, weights_generator))
     model = model.to(device)
     is_cuda = device.type == "cuda"
     optimizer = torch.optim.AdamW(
