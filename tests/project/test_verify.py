@@ -144,8 +144,9 @@ def test_where_bits_may_differ_the_metrics_must_be_close(found: float, passes: b
 
 @pytest.mark.long
 def test_fast_is_exact_between_two_runs_and_close_to_the_metrics_of_another_machine(
-    project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr(verify, "TOLERANCE", 0.2)  # three standard errors of a mean over the 60 users here, not 1,000
     for name in ("params.yaml", "dvc.lock"):  # so the committed weights and metrics are of other arithmetic
         path = project / name
         path.write_text(path.read_text().replace("reproducibility: portable", "reproducibility: fast"))
