@@ -21,7 +21,7 @@ BLOCK = 64  # columns that `inverse` eliminates at once
 def fit(autoencoder: Autoencoder, histories: Sequences) -> None:
     """Give `autoencoder` the weights that predict each book of a history best from the history's other books."""
     num_books = len(autoencoder.rows) - 1
-    read = _readers(histories, num_books)
+    read = _who_read_what(histories, num_books)
     num_readers = np.bincount(read.indices, minlength=num_books + 1)[1:]
     most_read = np.argsort(-num_readers, kind="stable")[: MOST_WEIGHTS // (num_books + 1)] + 1
     together = torch.from_numpy((read[:, most_read].T @ read).toarray())  # (num_inputs, num_books + 1)
@@ -31,7 +31,7 @@ def fit(autoencoder: Autoencoder, histories: Sequences) -> None:
     autoencoder.weight = _weights(together, inputs).to(autoencoder.rows.device)
 
 
-def _readers(histories: Sequences, num_books: int) -> scipy.sparse.csr_array:
+def _who_read_what(histories: Sequences, num_books: int) -> scipy.sparse.csr_array:
     """Return (users, num_books + 1) float32: 1 where a user has read the book, however often."""
     users = np.repeat(np.arange(len(histories)), histories.lengths)
     ones = np.ones(len(users), np.float32)
@@ -57,9 +57,9 @@ def _weights(together: Tensor, inputs: Tensor) -> Tensor:
 
 
 def inverse(a: Tensor) -> Tensor:
-    """Return the inverse of a symmetric positive definite matrix, float32, by the sweep operator (Goodnight 1979).
+    """Return the inverse of a symmetric positive definite matrix, (size, size) float32.
 
-    BLOCK columns are swept at once.
+    The sweep operator (Goodnight 1979, "A Tutorial on the SWEEP Operator") eliminates BLOCK columns at once.
     """
     a = a.clone()
     for start in range(0, len(a), BLOCK):
@@ -74,7 +74,10 @@ def inverse(a: Tensor) -> Tensor:
 
 
 def _inverse(a: np.ndarray) -> np.ndarray:
-    """Return the inverse of a symmetric positive definite matrix, one column swept at a time."""
+    """Return the inverse of a symmetric positive definite matrix, (size, size) float64; `a` is overwritten.
+
+    It sweeps one column at a time, in numpy, which rounds each element's product and difference on their own.
+    """
     for i in range(len(a)):
         column = a[:, i].copy()
         scaled = column / column[i]
