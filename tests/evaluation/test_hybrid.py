@@ -6,6 +6,7 @@ from conftest import sequences
 from sasrec.evaluation import hybrid
 from sasrec.evaluation.ranking import Ranks, Scorers
 from sasrec.model.autoencoder import Autoencoder
+from sasrec.model.sasrec import HybridWeights
 from sasrec.split import transitions
 
 NUM_BOOKS = 6
@@ -13,11 +14,15 @@ LOGITS = torch.linspace(-1, 1, 2 * (NUM_BOOKS + 1)).view(2, -1).flip(1)
 TRAINED = transitions.count(sequences([1, 2, 3], [1, 2, 4], [5, 2, 4]), NUM_BOOKS)
 COUNTED = hybrid.by_transitions(TRAINED, torch.device("cpu"))
 HISTORIES = sequences([6, 1], [2])
-WEIGHTS = (0.0, 0.25, 0.5, 1.0)
+PAIRS = tuple(HybridWeights(*pair) for pair in [(0, 0), (0, 2), (0.5, 0), (0.5, 2)])
 
 
 def model(_histories: object) -> object:
     return lambda users: LOGITS[torch.from_numpy(users)]
+
+
+def linear(_histories: object) -> object:
+    return lambda users: LOGITS[torch.from_numpy(users)].square()
 
 
 def test_its_scores_differ_from_the_log_of_the_product_of_both_probabilities_by_a_constant() -> None:
@@ -33,31 +38,36 @@ def test_with_weight_0_it_is_the_model() -> None:
     assert hybrid.joined(model, COUNTED, 0.0) is model
 
 
-def ranks_of(value_of: dict[float, int]) -> tuple[float, Ranks]:
-    """Choose among weights whose ranks, of one user, are given."""
-    ranks = [Ranks(*2 * [np.array([value_of.get(weight, 9)])]) for weight in WEIGHTS]
-    return hybrid.choose_weight(model, COUNTED, WEIGHTS, lambda *_: ranks, lambda ranks: -ranks.full[0])
+def chosen_of(*true_ranks: int) -> tuple[HybridWeights, Ranks]:
+    """Choose among PAIRS, each of which gives one user this rank."""
+    ranks = [Ranks(*2 * [np.array([rank])]) for rank in true_ranks]
+    return hybrid.choose_weights(model, COUNTED, linear, PAIRS, lambda *_: ranks, lambda ranks: -ranks.full[0])
 
 
-def test_the_weight_whose_ranks_are_the_best_is_chosen() -> None:
-    weight, ranks = ranks_of({0.0: 5, 0.5: 2, 1.0: 3})
-    assert (weight, ranks.full.tolist()) == (0.5, [2])
+def test_the_pair_of_weights_whose_ranks_are_the_best_is_chosen() -> None:
+    weights, ranks = chosen_of(5, 2, 4, 3)  # one weight after the other would end at the last pair
+    assert (weights, ranks.full.tolist()) == (HybridWeights(0, 2), [2])
 
 
-def test_each_weight_is_tried_by_the_scores_of_the_hybrid_with_it() -> None:
+def test_of_equal_pairs_the_first_is_chosen() -> None:
+    assert chosen_of(4, 4, 5, 4)[0] == HybridWeights(0, 0)
+
+
+def test_each_pair_is_tried_by_the_scores_of_the_hybrid_with_it() -> None:
     users, tried = np.array([0, 1]), []
 
     def rank_each(scorers: Scorers, number: int) -> list[Ranks]:
         tried.extend(scorers(HISTORIES)(users))
         return number * [Ranks(users, users)]
 
-    hybrid.choose_weight(model, COUNTED, WEIGHTS, rank_each, lambda _ranks: 0)
-    for weight, scores in zip(WEIGHTS, tried, strict=True):
-        assert torch.equal(scores, hybrid.joined(model, COUNTED, weight)(HISTORIES)(users))
+    hybrid.choose_weights(model, COUNTED, linear, PAIRS, rank_each, lambda _ranks: 0)
+    for weights, scores in zip(PAIRS, tried, strict=True):
+        counted = hybrid.joined(model, COUNTED, weights.transitions)
+        assert torch.equal(scores, hybrid.joined(counted, linear, weights.autoencoder)(HISTORIES)(users))
 
 
-def test_of_equals_the_smallest_weight_is_chosen() -> None:
-    assert ranks_of({0.0: 4, 0.25: 4})[0] == 0.0
+def test_a_hybrid_may_be_the_network_alone() -> None:
+    assert hybrid.PAIRS[0] == HybridWeights()
 
 
 def test_the_autoencoder_scores_a_book_by_each_book_of_the_history_that_has_a_row_the_older_the_less() -> None:

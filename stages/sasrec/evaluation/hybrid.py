@@ -4,6 +4,7 @@ It is a product of experts (Hinton 2002): adding scores multiplies probabilities
 normalises them is the same for all books of a user and is left out.
 """
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
@@ -20,8 +21,9 @@ from sasrec.split.transitions import Transitions
 SMOOTHING = 1e-3  # added to each book's transitions, so that a book without any has a logarithm
 DECAY = 0.98  # the weight of a book in the autoencoder's history relative to the next one
 # To choose from; 0 leaves the expert out.
-TRANSITION_WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
+TRANSITION_WEIGHTS = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
 AUTOENCODER_WEIGHTS = (0.0, 1.0, 2.0, 4.0, 6.0, 8.0)
+PAIRS = tuple(HybridWeights(*pair) for pair in itertools.product(TRANSITION_WEIGHTS, AUTOENCODER_WEIGHTS))
 
 
 def joined(model: Scorer, expert: Scorer, weight: float) -> Scorer:
@@ -31,7 +33,7 @@ def joined(model: Scorer, expert: Scorer, weight: float) -> Scorer:
 
     def score(histories: Sequences) -> Scores:
         of_model, of_expert = model(histories), expert(histories)
-        return lambda users: of_model(users).add(of_expert(users), alpha=weight)
+        return lambda users: _added(of_model(users), of_expert(users), weight)
 
     return score
 
@@ -87,27 +89,36 @@ def _rows(row_of: np.ndarray, histories: Sequence[np.ndarray]) -> tuple[np.ndarr
     return rows[has_row], starts, decays[has_row]
 
 
-def choose_weight(
-    model: Scorer,
-    expert: Scorer,
-    weights: Sequence[float],
+def choose_weights(
+    by_model: Scorer,
+    counted: Scorer,
+    linear: Scorer,
+    pairs: Sequence[HybridWeights],
     rank_each: Callable[[Scorers, int], list[Ranks]],
     value: Callable[[Ranks], float],
-) -> tuple[float, Ranks]:
-    """Return the one of `weights` with which `joined` has ranks of the highest `value`, and those.
+) -> tuple[HybridWeights, Ranks]:
+    """Return the one of `pairs` whose hybrid has ranks of the highest `value`, and those; the first of equals.
 
-    `rank_each` is that of `ranking`. The smallest of equals is chosen.
+    `counted` scores by the item transitions, `linear` by the autoencoder, and `rank_each` is that of `ranking`. One
+    weight after the other is not enough: much of what each expert knows, the other knows, too.
     """
 
-    def joined_by_each(histories: Sequences) -> Callable[[np.ndarray], Iterable[Tensor]]:
-        of_model, of_expert = model(histories), expert(histories)
+    def by_each(histories: Sequences) -> Callable[[np.ndarray], Iterable[Tensor]]:
+        of_each = [scorer(histories) for scorer in (by_model, counted, linear)]
 
         def score_users(users: np.ndarray) -> Iterator[Tensor]:
-            scores, change = of_model(users), of_expert(users)  # once for all weights
-            return (scores.add(change, alpha=weight) if weight else scores for weight in weights)
+            scores, counts, linear_scores = [score(users) for score in of_each]  # once for all pairs
+            for weights in pairs:
+                both = _added(scores, counts, weights.transitions)
+                yield _added(both, linear_scores, weights.autoencoder)
 
         return score_users
 
-    ranks = dict(zip(weights, rank_each(joined_by_each, len(weights)), strict=True))
-    weight = max(weights, key=lambda each: value(ranks[each]))
-    return weight, ranks[weight]
+    ranks = rank_each(by_each, len(pairs))
+    best = max(range(len(pairs)), key=lambda pair: value(ranks[pair]))
+    return pairs[best], ranks[best]
+
+
+def _added(scores: Tensor, change: Tensor, weight: float) -> Tensor:
+    """Return the sum that `joined` scores by."""
+    return scores.add(change, alpha=weight) if weight else scores

@@ -198,12 +198,10 @@ def choose_hybrid(state: TrainingState, train: TrainingSet, validation: HeldOut,
     def value(ranks: ranking.Ranks) -> float:
         return math.prod(values[SELECTION_METRIC] for values in ranking.summary(ranks, VALIDATION_K).values())
 
-    by_model, by_autoencoder = model_scorer.by_model(state.model, world), hybrid.by_autoencoder(state.model.autoencoder)
+    by_model, linear = model_scorer.by_model(state.model, world), hybrid.by_autoencoder(state.model.autoencoder)
     counted = hybrid.by_transitions(train.transitions, state.generator.device)
-    first, _ranks = hybrid.choose_weight(by_model, counted, hybrid.TRANSITION_WEIGHTS, rank_each, value)
-    by_both = hybrid.joined(by_model, counted, first)
-    second, ranks = hybrid.choose_weight(by_both, by_autoencoder, hybrid.AUTOENCODER_WEIGHTS, rank_each, value)
-    return Hybrid(HybridWeights(first, second), ranking.summary(ranks, VALIDATION_K))
+    weights, ranks = hybrid.choose_weights(by_model, counted, linear, hybrid.PAIRS, rank_each, value)
+    return Hybrid(weights, ranking.summary(ranks, VALIDATION_K))
 
 
 def summary(state: TrainingState, chosen: Hybrid) -> dict[str, object]:
