@@ -245,6 +245,11 @@ def test_what_a_file_lists_is_not_recommended(here: Path, tmp_path: Path, capsys
         assert [row["book_id"] for row in json.loads(capsys.readouterr().out)] == [second]
 
 
+def test_a_file_holds_a_history_whose_ids_have_commas(tmp_path: Path) -> None:
+    (tmp_path / "read").write_text("War, and Peace\nUlysses\n")
+    assert recommend.parse(["--history", str(tmp_path / "read")]).history == ["War, and Peace", "Ulysses"]
+
+
 def test_similar_books_are_listed_in_both_senses(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     similar.main([column(recommend.BOOKS, "book_id")[0], "-k", "2", "--format", "json"])
     found = json.loads(capsys.readouterr().out)

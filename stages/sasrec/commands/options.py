@@ -70,20 +70,19 @@ def identifier(word: str) -> str:
 
 
 def identifiers(word: str) -> list[str]:
-    """Return the ids between the commas of `word`; raise ArgumentTypeError as `identifier` does."""
-    return [id_ for id_ in identifier(word).split(",") if id_.strip()]
+    """Return the ids of the file that `word` names, one on each line, or else those between its commas.
 
+    Raises:
+        argparse.ArgumentTypeError: the argument or the file is not UTF-8.
 
-def excluded(word: str) -> list[str]:
-    """Return the ids of the file that `word` names, one on each line, or else those between its commas."""
+    """
     path = Path(word)
     try:
         is_file = path.is_file()
     except OSError:  # ids that are together longer than a name may be
         is_file = False
-    if not is_file:
-        return identifiers(word)
     try:
-        return [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+        ids = path.read_text(encoding="utf-8-sig").split("\n") if is_file else identifier(word).split(",")
     except UnicodeDecodeError:
         raise argparse.ArgumentTypeError(f"{path} is not in UTF-8") from None
+    return [id_ for id_ in ids if id_.strip()]

@@ -40,7 +40,10 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     users = parser.add_mutually_exclusive_group(required=True)
     users.add_argument("--user", type=options.identifier, metavar="ID", help="a user of the pipeline's data set")
     users.add_argument(
-        "--history", type=options.identifiers, metavar="ID,…", help="the books someone read, oldest first"
+        "--history",
+        type=options.identifiers,
+        metavar="ID,…|FILE",
+        help="the books someone read, oldest first; in a file, one id a line",
     )
     users.add_argument("--all", type=Path, metavar="FILE", help="every user of the data set, into a .parquet or .csv")
     options.add_model(parser)
@@ -50,7 +53,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     seen.add_argument("--include-seen", action="store_false", dest="exclude_seen", help="re-reads as well")
     parser.add_argument(
         "--exclude",
-        type=options.excluded,
+        type=options.identifiers,
         default=[],
         metavar="ID,…|FILE",
         help="never these; in a file, one id a line",
