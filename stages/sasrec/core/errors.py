@@ -1,7 +1,9 @@
 """Ends a stage with one line instead of a traceback where its user can mend the cause."""
 
 import gc
+import os
 import re
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -44,12 +46,17 @@ def run(main: Callable[[], None], advice: str = interrupts.OF_A_STAGE) -> None:
     """Call `main`; exit with status 1 and one line on standard error where a user can mend the cause.
 
     Such causes are UserError, OSError, a lack that `lack` recognises, Ctrl-C and SIGTERM. For the last two, the line
-    ends in `advice`.
+    ends in `advice`. Where the reader of standard output has gone, as `head` does, the program ends as others do: with
+    the status of SIGPIPE and no line.
     """
     visible.on_any_terminal()
     try:
         with interrupts.raised():
             main()
+            sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # takes what Python flushes at the end
+        sys.exit(128 + signal.SIGPIPE)
     except UserError as error:
         sys.exit(_line(str(error)))
     except KeyboardInterrupt:
