@@ -45,6 +45,7 @@ class Peer:
     environment: str = ""  # the name of its environment; empty: this one
     requirements: tuple[str, ...] = ()
     variables: Mapping[str, str] = field(default_factory=dict)
+    lacks: str = ""  # the work that the library cannot do
 
 
 FAST = Peer("this project, fast", "ours", variables=reproducibility.ALWAYS)
@@ -59,7 +60,7 @@ PEERS = (
     Peer("RecTools", "with_rectools", "rectools", RECTOOLS),
     Peer("RePlay", "with_replay", "replay", REPLAY),
     Peer("RePlay, trimmed", "with_replay_trimmed", "replay", REPLAY),
-    Peer("RecBole", "with_recbole", "recbole", RECBOLE),
+    Peer("RecBole", "with_recbole", "recbole", RECBOLE, lacks="step_sampled_softmax"),
 )
 
 
@@ -77,6 +78,7 @@ class Column:
 COLUMNS = (
     Column("step, long histories", "step_bce", "long", "step_cpu_seconds", "ms"),
     Column("step, short histories", "step_bce", "short", "step_cpu_seconds", "ms"),
+    Column("sampled softmax step, long histories", "step_sampled_softmax", "long", "step_cpu_seconds", "ms"),
     Column("softmax step, long histories", "step_softmax", "long", "step_cpu_seconds", "ms"),
     Column("fit, short histories", "whole", "short", "fit_cpu_seconds", "s"),
     Column("rank, short histories", "whole", "short", "rank_cpu_seconds", "s"),
@@ -169,7 +171,7 @@ def measure_turn(peers: Sequence[Peer], paths: Mapping[str, Path], num_epochs: i
     """Return one measurement of each work by each peer."""
     turn: Turn = {}
     for work, histories in dict.fromkeys((column.work, column.histories) for column in COLUMNS):
-        for peer in peers:
+        for peer in (each for each in peers if each.lacks != work):
             print(f"{work}, {histories}: {peer.title}", file=sys.stderr)
             turn[peer.title, work, histories] = measure(peer, work, paths[histories], num_epochs)
     return turn
@@ -180,7 +182,7 @@ def summarise(peers: Sequence[Peer], turns: Sequence[Turn]) -> list[dict[str, An
     rows = []
     for peer in peers:
         row: dict[str, Any] = {"title": peer.title, "requirements": peer.requirements, "columns": {}}
-        for column in COLUMNS:
+        for column in (each for each in COLUMNS if each.work != peer.lacks):
             values, first = (
                 [turn[title, column.work, column.histories][column.key] for turn in turns]
                 for title in (peer.title, peers[0].title)
@@ -192,15 +194,18 @@ def summarise(peers: Sequence[Peer], turns: Sequence[Turn]) -> list[dict[str, An
     return rows
 
 
+def cell(spreads: dict[str, dict[str, float]] | None, unit: str) -> str:
+    """Return what a cell of the table shows."""
+    if spreads is None:
+        return "none"
+    return f"{bench.shown(spreads['measured'], unit)}, {spreads['times_first']['median']:.1f}x"
+
+
 def as_markdown(rows: list[dict[str, Any]]) -> str:
     """Return the table in Markdown."""
     lines = [["library", *(column.title for column in COLUMNS), "peak"], ["---"] * (len(COLUMNS) + 2)]
     for row in rows:
-        cells = [
-            f"{bench.shown(row['columns'][column.title]['measured'], column.unit)}, "
-            f"{row['columns'][column.title]['times_first']['median']:.1f}x"
-            for column in COLUMNS
-        ]
+        cells = [cell(row["columns"].get(column.title), column.unit) for column in COLUMNS]
         lines.append([row["title"], *cells, f"{row['peak_mb']:.0f} MB"])
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 

@@ -39,7 +39,8 @@ def prepare(histories: work.Histories, folder: Path) -> Data:
 
 def fit(data: Data, num_epochs: int, loss: str) -> work.Recommend:
     """Train without validation, as the other libraries do here."""
-    sasrec, train_params = measure.params(loss=loss, batch_size=work.BATCH_SIZE, lr=work.LEARNING_RATE)
+    changes = measure.LOSSES.get(loss, {"loss": loss})
+    sasrec, train_params = measure.params(**changes, batch_size=work.BATCH_SIZE, lr=work.LEARNING_RATE)
     sizes = {"max_len": work.MAX_LEN, "hidden_units": work.WIDTH, "num_layers": work.BLOCKS, "num_heads": work.HEADS}
     sasrec = msgspec.structs.replace(sasrec, **sizes, dropout_rate=work.DROPOUT)
     where = device.use("cpu", num_threads=1)

@@ -9,7 +9,7 @@ from rectools import Columns
 from rectools.dataset import Dataset
 from rectools.models import SASRecModel
 
-LOSSES = {"bce": "BCE", "softmax": "softmax"}
+LOSSES = {"bce": "BCE", "sampled_softmax": "sampled_softmax", "softmax": "softmax"}
 
 
 def prepare(histories: work.Histories, folder: Path) -> pd.DataFrame:
@@ -24,7 +24,7 @@ def prepare(histories: work.Histories, folder: Path) -> pd.DataFrame:
 
 
 def fit(data: pd.DataFrame, num_epochs: int, loss: str) -> work.Recommend:
-    """Train; `bce` draws a negative for each position from all items."""
+    """Train; the sampled losses draw negatives for each position from all items."""
     dataset = Dataset.construct(data)
     model = SASRecModel(
         n_blocks=work.BLOCKS,
@@ -36,7 +36,7 @@ def fit(data: pd.DataFrame, num_epochs: int, loss: str) -> work.Recommend:
         recommend_batch_size=work.RANK_BATCH_SIZE,
         lr=work.LEARNING_RATE,
         loss=LOSSES[loss],
-        n_negatives=1,
+        n_negatives=work.NUM_NEGATIVES if loss == "sampled_softmax" else 1,
         epochs=num_epochs,
     )
     model.fit(dataset)

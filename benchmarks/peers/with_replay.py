@@ -14,10 +14,13 @@ from replay.nn.lightning import LightningModule
 from replay.nn.lightning.callback import TorchTopItemsCallback
 from replay.nn.lightning.optimizer import OptimizerFactory
 from replay.nn.lightning.postprocessor import SeenItemsFilter
-from replay.nn.loss import BCESampled
+from replay.nn.loss import BCESampled, CESampled
 from replay.nn.sequential import SasRec
 from replay.nn.transform import UniformNegativeSamplingTransform
 from replay.nn.transform.template import make_default_sasrec_transforms
+
+SAMPLED = {"bce": (BCESampled, 1), "sampled_softmax": (CESampled, work.NUM_NEGATIVES)}
+"""The sampled losses, and how many negatives each draws for the whole batch."""
 
 
 class Data(NamedTuple):
@@ -54,17 +57,17 @@ def schema_of(data: Data) -> TensorSchema:
 def model_of(schema: TensorSchema, loss: str) -> SasRec:
     """Return the model, whose default loss is the softmax over all items."""
     model = SasRec.from_params(schema, work.WIDTH, work.HEADS, work.BLOCKS, work.MAX_LEN, work.DROPOUT)
-    if loss == "bce":
-        model.loss = BCESampled()
+    if loss in SAMPLED:
+        model.loss = SAMPLED[loss][0]()
         model.loss.logits_callback = model.get_logits
     return model
 
 
 def transforms_of(schema: TensorSchema, data: Data, loss: str) -> dict[str, list[Any]]:
-    """Return the default transforms; `bce` draws one negative for the whole batch."""
+    """Return the default transforms, and for a sampled loss the one that draws."""
     transforms = make_default_sasrec_transforms(schema)
-    if loss == "bce":
-        transforms["train"].append(UniformNegativeSamplingTransform(data.num_items, 1))
+    if loss in SAMPLED:
+        transforms["train"].append(UniformNegativeSamplingTransform(data.num_items, SAMPLED[loss][1]))
     return transforms
 
 

@@ -153,7 +153,7 @@ def test_a_turn_fills_the_table_of_peers(tmp_path: Path) -> None:
     path = made_up(tmp_path)
     turn = peers.measure_turn([peers.FAST, peers.PORTABLE], {"long": path, "short": path}, num_epochs=1)
     table = peers.as_markdown(peers.summarise([peers.FAST, peers.PORTABLE], [turn]))
-    assert [line.count("x") for line in table.splitlines()[2:]] == [6, 6]
+    assert [line.count("x") for line in table.splitlines()[2:]] == [7, 7]
 
 
 def test_a_peer_is_compared_with_the_first_of_its_own_turn() -> None:
