@@ -47,3 +47,9 @@ def test_the_mean_of_independent_runs_has_a_narrower_interval() -> None:
 def test_the_readme_shows_the_table_of_the_committed_results() -> None:
     results = json.loads((ROOT / "benchmarks/results/presets.json").read_text())["presets"]
     assert presets.as_markdown(results) in (ROOT / "README.md").read_text()
+
+
+@pytest.mark.parametrize("name", ["notebook", "default", "best"])
+def test_the_readme_has_the_seconds_of_the_committed_curves(name: str) -> None:
+    curves = json.loads((ROOT / "benchmarks/results/frontier.json").read_text())["curves"]
+    assert f"`{name}` in {curves[name]['points'][-1]['seconds']:.0f} s" in (ROOT / "README.md").read_text()
