@@ -3,6 +3,7 @@
 import gc
 import os
 import re
+import select
 import signal
 import sys
 from collections.abc import Callable
@@ -54,15 +55,15 @@ def run(main: Callable[[], None], advice: str = interrupts.OF_A_STAGE) -> None:
         with interrupts.raised():
             main()
             sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # takes what Python flushes at the end
-        sys.exit(128 + signal.SIGPIPE)
     except UserError as error:
         sys.exit(_line(str(error)))
     except KeyboardInterrupt:
         interrupts.say(advice)
         sys.exit(1)
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and _reader_is_gone():
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # takes what Python flushes at the end
+            sys.exit(128 + signal.SIGPIPE)
         lacking = lack(error)
         if isinstance(error, OSError) and (error.filename or not lacking):
             sys.exit(_line(f"{error.filename or 'input or output'}: {error.strerror or error}"))
@@ -71,6 +72,13 @@ def run(main: Callable[[], None], advice: str = interrupts.OF_A_STAGE) -> None:
         raise
     finally:
         gc.freeze()  # skips the collection at exit, which spends a quarter of a second on torch's objects
+
+
+def _reader_is_gone() -> bool:
+    """Return whether nobody reads the pipe that standard output is."""
+    poller = select.poll()
+    poller.register(sys.stdout.fileno(), 0)  # reports an error or a hang-up, whatever is asked for
+    return bool(poller.poll(0))
 
 
 def _line(message: str) -> str:

@@ -115,8 +115,7 @@ def choose_weights(
         return score_users
 
     ranks = rank_each(by_each, len(pairs))
-    best = max(range(len(pairs)), key=lambda pair: value(ranks[pair]))
-    return pairs[best], ranks[best]
+    return max(zip(pairs, ranks, strict=True), key=lambda pair: value(pair[1]))
 
 
 def _added(scores: Tensor, change: Tensor, weight: float) -> Tensor:
