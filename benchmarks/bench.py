@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import dump
+import measure as measurements
 from sasrec.core import run_record
 from sasrec.runtime import reproducibility
 
@@ -87,7 +88,12 @@ ROWS = [
     Row("dvc repro, cold, fast", "repro_fast", "pipeline_plain", None, "", "2.5x; idle 4 s"),
     Row("dvc repro, cold, portable", "repro_portable", "pipeline_plain", None, "", "2.5x; idle 4 s"),
 ]
-CUDA = Row("training step, CUDA graph", "step_cuda", "step_plain")
+ON_CUDA = [
+    Row("training step, CUDA", "step_bce_cuda", "step_plain"),
+    *(Row(f"training step, {loss}, CUDA", f"step_{loss}_cuda") for loss in measurements.LOSSES),
+    Row("evaluate, sampled and full, CUDA", "evaluate_cuda", "evaluate_plain"),
+]
+"""Where there is a GPU. The reference computes on the processor, and a step's peak is the GPU's memory."""
 
 
 @functools.cache
@@ -124,7 +130,7 @@ def compare(row: Row, folder: Path, runs: int) -> dict[str, object]:
             found["limit"].append(measure_shared(row.limit, folder, number))
     ours = [each["seconds"] for each in found["ours"]]
     result: dict[str, object] = {**asdict(row), "seconds": spread(ours)}
-    result["peak_mb"] = max(each["peak_mb"] for each in found["ours"])
+    result["peak_mb"] = max(each.get("device_peak_mb", each["peak_mb"]) for each in found["ours"])
     if row.reference:
         reference = [each["seconds"] for each in found["reference"]]
         result["reference_seconds"] = spread(reference)
@@ -213,7 +219,7 @@ def with_earlier(results: list[dict[str, Any]], path: Path, scale: float) -> lis
     content = json.loads(path.read_text()) if path.is_file() else {}
     earlier = content["rows"] if content.get("scale") == scale else []
     by_title = {row["title"]: row for row in [*earlier, *results]}
-    titles = [row.title for row in [*ROWS, CUDA]]
+    titles = [row.title for row in [*ROWS, *ON_CUDA]]
     return [by_title[title] for title in titles if title in by_title]
 
 
@@ -254,13 +260,13 @@ def main() -> None:
     arguments = parser.parse_args()
     folder = prepare(arguments.scale)
     results = []
-    for row in [*ROWS, *([CUDA] if gpu() else [])]:
+    for row in [*ROWS, *(ON_CUDA if gpu() else [])]:
         if arguments.only in row.title:
             print(row.title, file=sys.stderr)
             results.append(compare(row, grow(folder) if row.grown else folder, arguments.runs))
             write(results, arguments)  # after each row, because half an hour may be cut short
     if not gpu():
-        print("no CUDA device here: the step on it was not measured", file=sys.stderr)
+        print("no CUDA device here: the rows on it were not measured", file=sys.stderr)
     print(as_markdown(with_earlier(results, arguments.output, arguments.scale)))
 
 
