@@ -1,4 +1,6 @@
+import contextlib
 import math
+from collections.abc import Iterator
 
 import msgspec
 import numpy as np
@@ -201,15 +203,33 @@ def test_captured_steps_learn_as_eager_ones_do() -> None:
     torch.testing.assert_close(of_graph.model.item_embedding.weight, expected, rtol=1e-3, atol=1e-4)
 
 
+@contextlib.contextmanager
+def refusing_to_wait() -> Iterator[None]:
+    """Any wait for the device is an error in the block, as far as PyTorch sees it."""
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
 @pytest.mark.cuda
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype")
 def test_a_captured_step_never_waits_for_the_device() -> None:
     take_step, state = captured()
     for _ in range(cuda_graph.EAGER_STEPS + 1):
         take_step()
-    torch.cuda.set_sync_debug_mode("error")
-    step.set_learning_rate(state.optimizer, 0.02)
-    take_step()
-    torch.cuda.set_sync_debug_mode("default")
+    with refusing_to_wait():
+        step.set_learning_rate(state.optimizer, 0.02)
+        take_step()
+
+
+@pytest.mark.cuda
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype")
+def test_a_wait_for_the_device_would_be_refused() -> None:
+    loss = torch.ones((), device="cuda")
+    with refusing_to_wait(), pytest.raises(RuntimeError, match="synchronizing"):
+        loss.item()
 
 
 @pytest.mark.cuda
