@@ -103,6 +103,7 @@ def kill_after_its_first_checkpoint(project: Path, folder: Path, *command: str) 
     return checkpoint
 
 
+@pytest.mark.long
 def test_a_killed_training_goes_on_and_ends_with_the_same_outputs(
     project: Path, finished: Path, tmp_path: Path
 ) -> None:
@@ -203,7 +204,11 @@ def test_a_private_file_of_ones_own_keeps_its_mode_and_its_bytes_to_itself(proje
     assert stat.S_IMODE((project / "data/raw/reviews.json.gz").stat().st_mode) == 0o444  # as the documents say
 
 
-@pytest.mark.parametrize("how", [["repro"], ["exp", "run", "--temp"], ["exp", "run", "--queue"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "how",
+    [["repro"], ["exp", "run", "--temp"], pytest.param(["exp", "run", "--queue"], marks=pytest.mark.long)],
+    ids=" ".join,
+)
 def test_a_relative_path_is_one_of_the_repository_wherever_dvc_runs(project: Path, how: list[str]) -> None:
     (project / "dumps").mkdir()
     mine = own_dump(project, project / "dumps/mine.json.gz", 0o644)

@@ -33,7 +33,7 @@ def clone(project: Path, name: str) -> Run:
     return runner(folder)
 
 
-@pytest.mark.parametrize("remote", ["folder_remote", "s3_remote"])
+@pytest.mark.parametrize("remote", ["folder_remote", pytest.param("s3_remote", marks=pytest.mark.long)])
 def test_a_clone_without_data_pulls_them_and_has_nothing_to_run(
     project: Path, request: pytest.FixtureRequest, remote: str
 ) -> None:

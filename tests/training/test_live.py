@@ -95,6 +95,7 @@ def test_an_epoch_cut_short_does_not_count_into_the_mean_of_those_before(
     ]
 
 
+@pytest.mark.long
 def test_dvc_shows_the_epochs_while_training_goes_on(project: Path) -> None:
     set_params(project, train={"num_epochs": 500})
     run = runner(project)
