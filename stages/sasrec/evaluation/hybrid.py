@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from sasrec.evaluation.ranking import Ranks, Scorer, Scorers, Scores
+from sasrec.model import matmul
 from sasrec.model.autoencoder import Autoencoder
 from sasrec.model.sasrec import HybridWeights, Sasrec
 from sasrec.split.sequences import Sequences
@@ -63,30 +63,25 @@ def by_autoencoder(autoencoder: Autoencoder) -> Scorer:
 
     Book b scores the sum of DECAY^age * weight[rows[a], b] over the books a of the history; the latest has age 0.
     """
-    weight, row_of = autoencoder.weight, autoencoder.rows.cpu().numpy()
+    num_inputs, row_of = len(autoencoder.weight), autoencoder.rows.cpu().numpy()
+    weight = autoencoder.weight.T.contiguous()  # (num_books + 1, num_inputs), in the layout that `product` reads
 
     def score(histories: Sequences) -> Scores:
         def score_users(users: np.ndarray) -> Tensor:
-            of_users = _rows(row_of, [histories[user] for user in users])
-            rows, starts, decays = (torch.from_numpy(each).to(weight.device) for each in of_users)
-            # (users, num_books + 1)
-            return F.embedding_bag(rows, weight, starts, mode="sum", per_sample_weights=decays)
+            decays = np.stack([_decays(row_of, histories[user], num_inputs) for user in users])  # (users, num_inputs)
+            return matmul.product(weight, torch.from_numpy(decays).to(weight)).T  # (users, num_books + 1)
 
         return score_users
 
     return score
 
 
-def _rows(row_of: np.ndarray, histories: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the autoencoder's rows of all histories, latest first, where each history starts, and each row's decay."""
-    lengths = np.array([len(history) for history in histories])
+def _decays(row_of: np.ndarray, history: np.ndarray, num_inputs: int) -> np.ndarray:
+    """Return the sum of DECAY^age over the books of `history` in each of the autoencoder's rows, (num_inputs,)."""
+    rows = row_of[history[::-1]]
     # Products in turn, because a power's last bit depends on the processor.
-    by_age = np.multiply.accumulate(np.r_[1.0, np.full(lengths.max(), DECAY)]).astype(np.float32)
-    rows = np.concatenate([row_of[history[::-1]] for history in histories])
-    decays = np.concatenate([by_age[:length] for length in lengths])
-    has_row = np.flatnonzero(rows >= 0)
-    starts = np.searchsorted(has_row, np.cumsum(lengths) - lengths)
-    return rows[has_row], starts, decays[has_row]
+    by_age = np.multiply.accumulate(np.r_[1.0, np.full(len(rows), DECAY)])[:-1]
+    return np.bincount(rows[rows >= 0], by_age[rows >= 0], num_inputs)
 
 
 def choose_weights(
@@ -107,10 +102,11 @@ def choose_weights(
         of_each = [scorer(histories) for scorer in (by_model, counted, linear)]
 
         def score_users(users: np.ndarray) -> Iterator[Tensor]:
-            scores, counts, linear_scores = [score(users) for score in of_each]  # once for all pairs
+            # Once for all pairs, and in one layout: to add tensors of two layouts takes five times as long.
+            scores, counts, linear_scores = [score(users).contiguous() for score in of_each]
+            by_both = {weight: _added(scores, counts, weight) for weight in {pair.transitions for pair in pairs}}
             for weights in pairs:
-                both = _added(scores, counts, weights.transitions)
-                yield _added(both, linear_scores, weights.autoencoder)
+                yield _added(by_both[weights.transitions], linear_scores, weights.autoencoder)
 
         return score_users
 
