@@ -391,7 +391,7 @@ def evaluate(device_name: str = "cpu") -> Measured:
     held_out = datasets.load_held_out(EVALUATION, train)
 
     def evaluate_all() -> None:
-        ranking.rank(held_out, model_scorer.by_model(model), ALONE, where)  # its ranks are on the CPU
+        ranking.rank(held_out, model_scorer.by_model(model), ALONE, where)  # waits for the GPU
 
     start = time.perf_counter()
     evaluate_all()
