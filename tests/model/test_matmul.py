@@ -120,6 +120,12 @@ def test_products_of_batches_are_those_of_pytorch(
     torch.testing.assert_close(matmul.add_products(x, a, b, 0.3), x + 0.3 * a @ b)
 
 
+def test_a_transposed_factor_gives_the_bits_of_its_copy(portable: None) -> None:
+    a, b = draw(7, 50, 64).detach().mT, draw(7, 30, 50).detach().mT  # (7, 64, 50) and (7, 50, 30)
+    assert matmul.products(a, b).equal(matmul.products(a.contiguous(), b.contiguous()))
+    assert matmul.product(a[0], b[0].T).equal(matmul.product(a[0].contiguous(), b[0].T.contiguous()))
+
+
 @pytest.mark.parametrize(
     ("batch", "rows", "terms", "columns"),
     [(95, 50, 50, 50), (2, 50, 64, 50), (130, 100, 96, 100), (126, 100, 100, 96), (12, 100, 64, 1600)],
