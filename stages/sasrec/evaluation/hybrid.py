@@ -77,11 +77,12 @@ def by_autoencoder(autoencoder: Autoencoder) -> Scorer:
 
 
 def _decays(row_of: np.ndarray, history: np.ndarray, num_inputs: int) -> np.ndarray:
-    """Return the sum of DECAY^age over the books of `history` in each of the autoencoder's rows, (num_inputs,)."""
+    """Return the sum of DECAY^age of each input's books in `history`, (num_inputs,) float64."""
     rows = row_of[history[::-1]]
+    has_row = rows >= 0
     # Products in turn, because a power's last bit depends on the processor.
     by_age = np.multiply.accumulate(np.r_[1.0, np.full(len(rows), DECAY)])[:-1]
-    return np.bincount(rows[rows >= 0], by_age[rows >= 0], num_inputs)
+    return np.bincount(rows[has_row], by_age[has_row], num_inputs)
 
 
 def choose_weights(
@@ -104,9 +105,10 @@ def choose_weights(
         def score_users(users: np.ndarray) -> Iterator[Tensor]:
             # Once for all pairs, and in one layout: to add tensors of two layouts takes five times as long.
             scores, counts, linear_scores = [score(users).contiguous() for score in of_each]
-            by_both = {weight: _added(scores, counts, weight) for weight in {pair.transitions for pair in pairs}}
-            for weights in pairs:
-                yield _added(by_both[weights.transitions], linear_scores, weights.autoencoder)
+            for weight, of_weight in itertools.groupby(pairs, lambda pair: pair.transitions):
+                both = _added(scores, counts, weight)
+                for pair in of_weight:
+                    yield _added(both, linear_scores, pair.autoencoder)
 
         return score_users
 

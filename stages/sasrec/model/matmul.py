@@ -55,7 +55,7 @@ def add_product(x: Tensor, a: Tensor, b: Tensor) -> Tensor:
 
 def weight_gradient(x: Tensor, gradient: Tensor) -> Tensor:
     """Return gradient.T @ x, (outputs, inputs), for x (rows, inputs) and the gradient (rows, outputs) of a product."""
-    # x first: oneDNN copies the first factor, and x is rarely the wider one.
+    # x first: the first factor is copied, and x is rarely the wider one.
     return _product(x.T, gradient.T).T if is_portable(x) else gradient.T @ x
 
 
@@ -193,9 +193,9 @@ def _num_groups(batch: int, work: int) -> int:
 
 
 def _contiguous(x: Tensor) -> Tensor:
-    """Return x, (..., rows, columns), in one piece of memory and in this order.
+    """Return x, (..., rows, columns), as `Tensor.contiguous` does; a transpose in a third of the time.
 
-    PyTorch shuffles channels by transposing the matrix of each pixel, three times as fast as it copies a transpose.
+    PyTorch shuffles channels by transposing the matrix of each pixel, with vector instructions.
     """
     if x.is_contiguous() or not x.mT.is_contiguous():
         return x.contiguous()
