@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from sasrec.evaluation.ranking import Ranks, Scorer, Scorers, Scores
-from sasrec.model import matmul
 from sasrec.model.autoencoder import Autoencoder
 from sasrec.model.sasrec import HybridWeights, Sasrec
 from sasrec.split.sequences import Sequences
@@ -63,26 +63,30 @@ def by_autoencoder(autoencoder: Autoencoder) -> Scorer:
 
     Book b scores the sum of DECAY^age * weight[rows[a], b] over the books a of the history; the latest has age 0.
     """
-    num_inputs, row_of = len(autoencoder.weight), autoencoder.rows.cpu().numpy()
-    weight = autoencoder.weight.T.contiguous()  # (num_books + 1, num_inputs), in the layout that `product` reads
+    weight, row_of = autoencoder.weight, autoencoder.rows.cpu().numpy()
 
     def score(histories: Sequences) -> Scores:
         def score_users(users: np.ndarray) -> Tensor:
-            decays = np.stack([_decays(row_of, histories[user], num_inputs) for user in users])  # (users, num_inputs)
-            return matmul.product(weight, torch.from_numpy(decays).to(weight)).T  # (users, num_books + 1)
+            of_users = _rows(row_of, [histories[user] for user in users])
+            rows, starts, decays = (torch.from_numpy(each).to(weight.device) for each in of_users)
+            # (users, num_books + 1)
+            return F.embedding_bag(rows, weight, starts, mode="sum", per_sample_weights=decays)
 
         return score_users
 
     return score
 
 
-def _decays(row_of: np.ndarray, history: np.ndarray, num_inputs: int) -> np.ndarray:
-    """Return the sum of DECAY^age of each input's books in `history`, (num_inputs,) float64."""
-    rows = row_of[history[::-1]]
-    has_row = rows >= 0
+def _rows(row_of: np.ndarray, histories: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the autoencoder's rows of all histories, latest first, where each history starts, and each row's decay."""
+    lengths = np.array([len(history) for history in histories])
     # Products in turn, because a power's last bit depends on the processor.
-    by_age = np.multiply.accumulate(np.r_[1.0, np.full(len(rows), DECAY)])[:-1]
-    return np.bincount(rows[has_row], by_age[has_row], num_inputs)
+    by_age = np.multiply.accumulate(np.r_[1.0, np.full(lengths.max(), DECAY)]).astype(np.float32)
+    rows = np.concatenate([row_of[history[::-1]] for history in histories])
+    decays = np.concatenate([by_age[:length] for length in lengths])
+    has_row = np.flatnonzero(rows >= 0)
+    starts = np.searchsorted(has_row, np.cumsum(lengths) - lengths)
+    return rows[has_row], starts, decays[has_row]
 
 
 def choose_weights(

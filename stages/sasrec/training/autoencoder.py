@@ -28,7 +28,8 @@ def fit(autoencoder: Autoencoder, histories: Sequences) -> None:
     inputs, rows = torch.from_numpy(most_read), torch.full((num_books + 1,), -1)
     rows[inputs] = torch.arange(len(inputs))
     autoencoder.rows.copy_(rows)
-    autoencoder.weight = _weights(together, inputs).to(autoencoder.rows.device)
+    weights = _weights(together, inputs).contiguous()  # scipy's columns are in one piece; `embedding_bag` adds up rows
+    autoencoder.weight = weights.to(autoencoder.rows.device)
 
 
 def _who_read_what(histories: Sequences, num_books: int) -> scipy.sparse.csr_array:
